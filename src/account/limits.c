@@ -1,0 +1,145 @@
+/* limits.c - the table of limits
+ *
+ * Values follow the hosted service's paid plan where it documents one, because code written for it must not meet a smaller number here;
+ * where it documents none, the value is what keeps one request from bloating a process of ours, and the "theirs" column is empty.
+ * KB in the vendor's tables is read as 1024 bytes: the larger reading refuses nothing that the service takes.
+ *
+ * Invariant: limits[i].id == i. The test holds it, and that docs/limits.md is this table. */
+#include <stdio.h>
+
+#include "account/limits.h"
+
+#define KIB(n) ((int64_t)(n) << 10)
+#define MIB(n) ((int64_t)(n) << 20)
+
+static const sv_limit limits[SV_N_LIMITS] = {
+    {SV_LIMIT_HEAD_BYTES, "Every request", "Request line and headers", KIB(64), "bytes", 431, 0, "128 KB", "refused, connection closed"},
+    {SV_LIMIT_CONNECTIONS, "Every request", "Open connections of the API", 10000, "", 0, 0, "", "further ones wait to be accepted"},
+    {SV_LIMIT_HEAD_MS, "Every request", "Time for the head of a request", 10000, "ms", 408, 0, "", "refused, connection closed"},
+    {SV_LIMIT_IDLE_MS, "Every request", "Idle keep-alive connection", 75000, "ms", 0, 0, "", "connection closed"},
+    {SV_LIMIT_WRITE_MS, "Every request", "Answer that the client does not read", 60000, "ms", 0, 0, "", "connection closed"},
+    {SV_LIMIT_API_BODY_BYTES, "Every request", "JSON body of a management call", MIB(1), "bytes", 413, 0, "100 MB", "refused"},
+
+    {SV_LIMIT_TOKENS, "Accounts", "Live API tokens of an account", 50, "", 0, 0, "50", "`selvedge token create` refuses"},
+    {SV_LIMIT_TOKEN_NAME_BYTES, "Accounts", "Name of a token", 63, "bytes", 0, 0, "", "`selvedge token create` refuses"},
+
+    {SV_LIMIT_WORKERS, "Workers", "Workers of an account", 500, "", 403, 10037, "500", "upload refused"},
+    {SV_LIMIT_NAME_BYTES, "Workers", "Name of a Worker", 63, "bytes", 400, 10016, "63", "upload refused"},
+    {SV_LIMIT_SCRIPT_BYTES, "Workers", "Modules of a version, together, without source maps", MIB(64), "bytes", 413, 10027, "64 MiB",
+     "upload refused"},
+    {SV_LIMIT_MODULES, "Workers", "Modules of a version", 1000, "", 400, 10021, "", "upload refused"},
+    {SV_LIMIT_UPLOAD_BYTES, "Workers", "Upload form with source maps", MIB(100), "bytes", 413, 10027, "100 MB", "upload refused"},
+    {SV_LIMIT_METADATA_BYTES, "Workers", "Metadata of an upload", MIB(1), "bytes", 400, 10021, "1 MB", "upload refused"},
+    {SV_LIMIT_VARS, "Workers", "Variables and secrets of a version", 128, "", 400, 10055, "128", "upload refused"},
+    {SV_LIMIT_VAR_BYTES, "Workers", "One variable or secret", KIB(5), "bytes", 400, 10054, "5 KB", "upload refused"},
+    {SV_LIMIT_BINDINGS, "Workers", "Bindings of a version, variables included", 1000, "", 400, 10021, "about 5,000", "upload refused"},
+    {SV_LIMIT_VERSIONS_KEPT, "Workers", "Versions kept of a Worker", 100, "", 0, 0, "100",
+     "the oldest that is not deployed is forgotten"},
+    {SV_LIMIT_WAIT_UNTIL_MS, "Workers", "Work of a replaced version after its last answer (`waitUntil`)", 30000, "ms", 0, 0, "30 s",
+     "its process is ended"},
+    {SV_LIMIT_WORKER_DATA_BYTES, "Workers", "Private memory of a Worker's process, of which the runtime itself takes about 560 MB", MIB(900),
+     "bytes", 0, 0, "128 MB an isolate", "allocation fails in the Worker, or its process is started anew"},
+
+    {SV_LIMIT_ASSETS, "Static assets", "Files of a version", 100000, "", 400, 10021, "100,000", "upload refused"},
+    {SV_LIMIT_ASSET_BYTES, "Static assets", "One file", MIB(25), "bytes", 413, 10021, "25 MiB", "upload refused"},
+    {SV_LIMIT_ASSET_PATH_BYTES, "Static assets", "Path of a file", 1024, "bytes", 400, 10021, "", "upload refused"},
+    {SV_LIMIT_ASSET_CONFIG_BYTES, "Static assets", "Text of `_headers`, of `_redirects`", MIB(4), "bytes", 400, 10021,
+     "100 rules of 2,000 characters, 2,100 rules of 1,000", "upload refused"},
+    {SV_LIMIT_MANIFEST_BYTES, "Static assets", "Manifest of an upload", MIB(32), "bytes", 413, 10021, "", "upload refused"},
+    {SV_LIMIT_ASSET_UPLOAD_BYTES, "Static assets", "One call that uploads files", MIB(64), "bytes", 413, 10021, "100 MB", "upload refused"},
+
+    {SV_LIMIT_AI_BODY_BYTES, "Workers AI", "Body of a call", MIB(10), "bytes", 413, 3006, "10 MB", "refused"},
+    {SV_LIMIT_AI_PROMPT_CHARS, "Workers AI", "`prompt`, or the content of one message", 131072, "characters", 400, 5006, "131,072",
+     "refused"},
+    {SV_LIMIT_AI_MESSAGES, "Workers AI", "Messages of a call", 2048, "", 400, 5006, "", "refused"},
+    {SV_LIMIT_AI_MAX_TOKENS, "Workers AI", "`max_tokens`; with the prompt it must fit the model's window besides", 131072, "tokens", 400,
+     5006, "the model's window", "refused, never cut"},
+    {SV_LIMIT_AI_DEFAULT_TOKENS, "Workers AI", "`max_tokens` where a call gives none", 256, "tokens", 0, 0, "256",
+     "the answer ends with finish reason `length`"},
+    {SV_LIMIT_AI_STOPS, "Workers AI", "Stop strings of a call", 4, "", 400, 5006, "4 (OpenAI)", "refused"},
+    {SV_LIMIT_AI_STOP_BYTES, "Workers AI", "One stop string", 256, "bytes", 400, 5006, "", "refused"},
+    {SV_LIMIT_AI_TOOLS, "Workers AI", "Tools of a call", 128, "", 400, 5006, "128 (OpenAI)", "refused"},
+    {SV_LIMIT_AI_QUEUE, "Workers AI", "Calls that wait for the engine", 512, "", 429, 3040, "", "refused at once, out of capacity"},
+    {SV_LIMIT_MODEL_NAME_BYTES, "Workers AI", "Name of a model", 128, "bytes", 400, 5007, "", "no such model"},
+};
+
+const sv_limit *sv_limits(size_t *n)
+{
+    *n = SV_N_LIMITS;
+    return limits;
+}
+
+static const sv_limit *find(sv_limit_id id)
+{
+    SV_ASSERT(id < SV_N_LIMITS && limits[id].id == id);
+    return &limits[id];
+}
+
+int64_t sv_limit_value(sv_limit_id id) { return find(id)->value; }
+int sv_limit_status(sv_limit_id id) { return find(id)->http_status; }
+
+sv_rc sv_limit_check(sv_limit_id id, int64_t got, const char *what, sv_err *err)
+{
+    const sv_limit *l = find(id);
+    if (got <= l->value)
+        return SV_OK;
+    sv_rc rc = l->http_status == 429 ? SV_ELIMIT : SV_EINVAL;
+    return sv_fail_api(err, rc, l->api_code, "%s: %lld%s%s, at most %lld", what, (long long)got, l->unit[0] ? " " : "", l->unit,
+                       (long long)l->value);
+}
+
+/* ---- the page ---- */
+
+static void add_grouped(sv_buf *out, int64_t v) /* 1,048,576 */
+{
+    char digits[32];
+    int n = snprintf(digits, sizeof digits, "%lld", (long long)v);
+    for (int i = 0; i < n; i++) {
+        if (i > 0 && (n - i) % 3 == 0)
+            sv_buf_addc(out, ',');
+        sv_buf_addc(out, digits[i]);
+    }
+}
+
+/* Sizes that are whole MiB or KiB, and whole seconds, read better as such. */
+static void add_value(sv_buf *out, const sv_limit *l)
+{
+    bool bytes = strcmp(l->unit, "bytes") == 0, ms = strcmp(l->unit, "ms") == 0;
+    int64_t v = l->value;
+    const char *unit = l->unit;
+    if (bytes && v % MIB(1) == 0)
+        v /= MIB(1), unit = "MiB";
+    else if (bytes && v >= KIB(1) && v % KIB(1) == 0)
+        v /= KIB(1), unit = "KiB";
+    else if (ms && v % 1000 == 0)
+        v /= 1000, unit = "s";
+    add_grouped(out, v);
+    if (unit[0])
+        sv_buf_addf(out, " %s", unit);
+}
+
+static void add_row(sv_buf *out, const sv_limit *l)
+{
+    sv_buf_addf(out, "| %s | ", l->name);
+    add_value(out, l);
+    sv_buf_addf(out, " | %s | %s", l->theirs[0] ? l->theirs : "-", l->over);
+    if (l->http_status)
+        sv_buf_addf(out, " (HTTP %d", l->http_status);
+    if (l->http_status && l->api_code)
+        sv_buf_addf(out, ", code %d", l->api_code);
+    sv_buf_adds(out, l->http_status ? ") |\n" : " |\n");
+}
+
+void sv_limits_markdown(sv_buf *out)
+{
+    sv_buf_adds(out, "# Limits\n\n"
+                     "What this release enforces, printed by `selvedge limits` from the table that the code uses. The third column is what\n"
+                     "Cloudflare documents for its paid plan.\n");
+    const char *area = "";
+    for (size_t i = 0; i < SV_N_LIMITS; i++) {
+        if (strcmp(area, limits[i].area) != 0)
+            sv_buf_addf(out, "\n## %s\n\n| Limit | Here | At Cloudflare | Over it |\n| --- | --- | --- | --- |\n", limits[i].area);
+        area = limits[i].area;
+        add_row(out, &limits[i]);
+    }
+}

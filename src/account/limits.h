@@ -1,0 +1,82 @@
+/* limits.h - the one table of limits: every number that a client can run into is here, and docs/limits.md is printed from it
+ *
+ * A room asks sv_limit_value() where it enforces, or sv_limit_check() where the refusal is an API answer; it never writes the number
+ * again. A limit is in the table when this release enforces it, and goes in with the code that does.
+ * Threads: constants; any thread. */
+#ifndef SV_ACCOUNT_LIMITS_H
+#define SV_ACCOUNT_LIMITS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/str.h"
+
+typedef enum sv_limit_id {
+    /* every request */
+    SV_LIMIT_HEAD_BYTES,        /* request line and headers */
+    SV_LIMIT_CONNECTIONS,       /* open at once, for each server */
+    SV_LIMIT_HEAD_MS,           /* first byte to end of head */
+    SV_LIMIT_IDLE_MS,           /* keep-alive wait */
+    SV_LIMIT_WRITE_MS,          /* answer without progress */
+    SV_LIMIT_API_BODY_BYTES,    /* JSON bodies of management routes */
+    /* accounts */
+    SV_LIMIT_TOKENS,            /* live tokens of an account */
+    SV_LIMIT_TOKEN_NAME_BYTES,
+    /* Workers */
+    SV_LIMIT_WORKERS,           /* of an account */
+    SV_LIMIT_NAME_BYTES,        /* of a Worker */
+    SV_LIMIT_SCRIPT_BYTES,      /* all modules of a version, without source maps */
+    SV_LIMIT_MODULES,           /* of a version */
+    SV_LIMIT_UPLOAD_BYTES,      /* the whole upload form, source maps included */
+    SV_LIMIT_METADATA_BYTES,    /* the form's metadata part */
+    SV_LIMIT_VARS,              /* variables and secrets of a version */
+    SV_LIMIT_VAR_BYTES,         /* one of them */
+    SV_LIMIT_BINDINGS,          /* of a version, variables included */
+    SV_LIMIT_VERSIONS_KEPT,     /* of a Worker; older ones are forgotten, never those deployed */
+    SV_LIMIT_WAIT_UNTIL_MS,     /* grace of a replaced version */
+    SV_LIMIT_WORKER_DATA_BYTES, /* RLIMIT_DATA of a workerd process */
+    /* static assets */
+    SV_LIMIT_ASSETS,            /* files of a version */
+    SV_LIMIT_ASSET_BYTES,       /* one file */
+    SV_LIMIT_ASSET_PATH_BYTES,
+    SV_LIMIT_ASSET_CONFIG_BYTES, /* text of _headers, of _redirects */
+    SV_LIMIT_MANIFEST_BYTES,    /* body of assets-upload-session */
+    SV_LIMIT_ASSET_UPLOAD_BYTES, /* body of one assets/upload call */
+    /* Workers AI */
+    SV_LIMIT_AI_BODY_BYTES,
+    SV_LIMIT_AI_PROMPT_CHARS,   /* code points of prompt, or of one message's content */
+    SV_LIMIT_AI_MESSAGES,       /* of a request */
+    SV_LIMIT_AI_MAX_TOKENS,     /* largest max_tokens; prompt and answer must fit the model's window besides */
+    SV_LIMIT_AI_DEFAULT_TOKENS, /* max_tokens where the request has none */
+    SV_LIMIT_AI_STOPS,          /* stop strings of a request */
+    SV_LIMIT_AI_STOP_BYTES,     /* one of them */
+    SV_LIMIT_AI_TOOLS,          /* of a request */
+    SV_LIMIT_AI_QUEUE,          /* requests that wait for the engine, in all */
+    SV_LIMIT_MODEL_NAME_BYTES,
+    SV_N_LIMITS,
+} sv_limit_id;
+
+typedef struct sv_limit {
+    sv_limit_id id;
+    const char *area;   /* "Workers": the table it is printed in */
+    const char *name;   /* "Modules of a version, together" */
+    int64_t value;
+    const char *unit;   /* "bytes", "ms", or "" for counts */
+    int http_status;    /* of the refusal; 0: nobody gets an answer (the connection is closed, the oldest entry goes) */
+    int api_code;       /* Cloudflare's number in the refusal; 0: none */
+    const char *theirs; /* what the hosted service documents, "" where it says nothing */
+    const char *over;   /* what happens over it */
+} sv_limit;
+
+const sv_limit *sv_limits(size_t *n); /* in the order of the ids */
+int64_t sv_limit_value(sv_limit_id id);
+
+/* SV_OK while got <= value. Else fails with the limit's api_code and "<what>: <got> bytes, at most <value>": SV_ELIMIT where the table says
+ * 429, SV_EINVAL otherwise (answer it with the table's http_status where that is not 400). */
+SV_MUST sv_rc sv_limit_check(sv_limit_id id, int64_t got, const char *what, sv_err *err);
+int sv_limit_status(sv_limit_id id);
+
+void sv_limits_markdown(sv_buf *out); /* docs/limits.md, whole */
+
+#endif
