@@ -1,0 +1,44 @@
+/* gguf.h - reads GGUF model files: metadata, tensor table, mapped data
+ *
+ * Every field is checked against the file's size before it is used; nothing in the file is trusted (spec: ggml docs, gguf.md).
+ * Threads: immutable once open; any thread reads, its one owner closes. */
+#ifndef SV_NN_GGUF_H
+#define SV_NN_GGUF_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/str.h"
+#include "nn/tensor.h"
+
+typedef struct sv_gguf sv_gguf;
+
+/* Parses bytes that outlive *out (page-aligned or at least 32-byte aligned). SV_EFORMAT names field or tensor. */
+SV_MUST sv_rc sv_gguf_parse(sv_gguf **out, const void *bytes, size_t size, sv_err *err);
+/* Maps path. Messages begin with the path. */
+SV_MUST sv_rc sv_gguf_open(sv_gguf **out, const char *path, sv_err *err);
+sv_gguf *sv_gguf_close(sv_gguf *g);
+SV_DEFINE_AUTO(sv_gguf, sv_gguf_close)
+
+/* Metadata. The typed getters accept any integer (or float) type that holds the value. *out keeps its value when the
+ * key is absent; SV_EFORMAT when it has another type or is out of [min, max]. */
+bool sv_gguf_has(const sv_gguf *g, const char *key);
+SV_MUST sv_rc sv_gguf_i64(const sv_gguf *g, const char *key, int64_t min, int64_t max, int64_t *out, sv_err *err);
+SV_MUST sv_rc sv_gguf_f32(const sv_gguf *g, const char *key, float *out, sv_err *err);
+SV_MUST sv_rc sv_gguf_bool(const sv_gguf *g, const char *key, bool *out, sv_err *err);
+SV_MUST sv_rc sv_gguf_str(const sv_gguf *g, const char *key, sv_str *out, sv_err *err); /* borrowed until close */
+
+/* Arrays: n elements; SV_EFORMAT on another element type. Absent: *n_out = 0 and SV_OK. */
+SV_MUST sv_rc sv_gguf_arr_str(const sv_gguf *g, const char *key, const sv_str **out, size_t *n_out, sv_err *err);
+SV_MUST sv_rc sv_gguf_arr_f32(const sv_gguf *g, const char *key, const float **out, size_t *n_out, sv_err *err);
+SV_MUST sv_rc sv_gguf_arr_i32(const sv_gguf *g, const char *key, const int32_t **out, size_t *n_out, sv_err *err); /* (u)int32 */
+
+size_t sv_gguf_size(const sv_gguf *g); /* of the file, in bytes */
+
+/* Tensors. Borrowed until close. */
+size_t sv_gguf_n_tensors(const sv_gguf *g);
+const sv_tensor *sv_gguf_tensor_at(const sv_gguf *g, size_t i);
+const sv_tensor *sv_gguf_tensor(const sv_gguf *g, const char *name); /* NULL if absent */
+
+#endif

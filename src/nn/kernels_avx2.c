@@ -1,0 +1,65 @@
+/* kernels_avx2.c - the vector kernels in AVX2 with FMA and F16C (Haswell and later, all Zen)
+ *
+ * 16 registers of 8 floats: a tile of 2 outputs by 3 rows keeps 12 half-sums; 10 loads for 12 multiply-adds, nearly the limit of two
+ * loads a cycle. Same lanes, same order, same fused operations as the AVX-512 file, so the same bits. */
+#include <immintrin.h>
+#include <math.h>
+
+#include "nn/kernels_impl.h"
+#include "nn/kernels_x86.h"
+
+#define LANES 8
+typedef float vec __attribute__((vector_size(32)));
+
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+#include "nn/kernels_vec.h"
+
+static ALWAYS_INLINE float sum16(const vec *v)
+{
+    __m256 b = (__m256)(v[0] + v[1]);
+    __m128 c = _mm_add_ps(_mm256_castps256_ps128(b), _mm256_extractf128_ps(b, 1));
+    c = _mm_add_ps(c, _mm_movehl_ps(c, c));
+    return _mm_cvtss_f32(_mm_add_ss(c, _mm_movehdup_ps(c)));
+}
+
+static ALWAYS_INLINE group widen(bytes32 q)
+{
+    return (group){{(vec)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(q.lo)), (vec)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(q.lo, 8))),
+                    (vec)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(q.hi)), (vec)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(q.hi, 8)))}};
+}
+
+static ALWAYS_INLINE group load_f16(const uint8_t *row, int64_t k)
+{
+    group g;
+    UNROLL
+    for (int i = 0; i < GV; i++)
+        g.v[i] = (vec)_mm256_cvtph_ps(x86_load(row + 2 * k + 16 * i));
+    return g;
+}
+
+static ALWAYS_INLINE group load_bf16(const uint8_t *row, int64_t k)
+{
+    group g;
+    UNROLL
+    for (int i = 0; i < GV; i++)
+        g.v[i] = (vec)_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(x86_load(row + 2 * k + 16 * i)), 16));
+    return g;
+}
+
+#include "nn/kernels_x86_loads.h"
+
+#define v_fma(a, b, c) ((vec)_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c)))
+#define TILE_OUT 2
+#define TILE_ROWS 3
+#define TILE_CASES(X) X(1) X(2) X(3)
+#define TILE_QUERIES 2
+#define FUSED(X) \
+    X(SV_F32, load_f32) X(SV_F16, load_f16) X(SV_BF16, load_bf16) X(SV_Q8_0, load_q8_0) X(SV_Q4_0, load_q4_0) \
+    X(SV_Q4_K, load_q4_k) X(SV_Q6_K, load_q6_k)
+#define KERNEL_SET sv_kernels_avx2
+#define KERNEL_NAME "avx2"
+#include "nn/kernels_body.h"

@@ -1,0 +1,430 @@
+/* kernels_body.h - the vector kernels, written once; each instruction set's file includes it after kernels_vec.h
+ *
+ * The including file defines
+ *     v_fma(a, b, c)    a * b + c
+ *     sum16(const vec *) the 16 lanes added pairwise: l and l + 8, then 4, 2, 1
+ *     TILE_OUT, TILE_ROWS, TILE_CASES(X), TILE_QUERIES   what the registers hold at once
+ *     FUSED(X)          X(type, load) for each type it unpacks in registers: group load(const uint8_t *row, int64_t k)
+ *                       gives weights k to k + 31 of a row, exactly as sv_dequantize would
+ *     KERNEL_SET, KERNEL_NAME
+ *
+ * Invariants, which make results independent of company:
+ *   1. A sum over k has 16 lanes; lane l adds the products of k = l (mod 16) in rising order, one v_fma each. A row that
+ *      is no multiple of 32 is continued with zeros.
+ *   2. Tiles of outputs and rows only interleave such sums. One row alone (unpacked in registers, streaming the weights) and
+ *      many rows (unpacked once into a panel, then used from the L2 cache by all rows) give the same bits.
+ *   3. Attention adds a query's positions in rising order and rescales at page borders only; queries are computed together only
+ *      where each of them sees the same slots of the page. */
+
+enum { TILE_COLUMNS = 4 }; /* columns of weights streamed at once */
+
+static ALWAYS_INLINE acc16 acc_zero(void)
+{
+    acc16 a;
+    UNROLL
+    for (int i = 0; i < NV; i++)
+        a.v[i] = v_set1(0.0f);
+    return a;
+}
+
+/* inv. 1 */
+static ALWAYS_INLINE acc16 acc_fma(acc16 a, group w, group x)
+{
+    UNROLL
+    for (int i = 0; i < GV; i++)
+        a.v[i % NV] = v_fma(w.v[i], x.v[i], a.v[i % NV]);
+    return a;
+}
+
+/* The last n < 32 floats of a row, continued with zeros. */
+static ALWAYS_INLINE group group_tail(const float *p, int64_t n)
+{
+    float t[GROUP] = {0};
+    memcpy(t, p, (size_t)n * sizeof *t);
+    return group_load(t);
+}
+
+/* --- matmul ------------------------------------------------------------------------------------------------------- */
+
+typedef group (*load_fn)(const uint8_t *row, int64_t k);
+
+static ALWAYS_INLINE group load_f32(const uint8_t *row, int64_t k)
+{
+    return group_load((const float *)(const void *)row + k);
+}
+
+static ALWAYS_INLINE void put(const sv_matmul *op, int32_t row, int64_t column, float v)
+{
+    float *y = op->y_rows ? op->y_rows[row] : op->y + (int64_t)row * op->w->dims[1];
+    if (op->bias)
+        v += op->bias[column];
+    y[column] = op->add ? y[column] + v : v;
+}
+
+/* n_out columns for one row of x, weights unpacked in registers as they stream by. */
+static ALWAYS_INLINE void dot_columns(const sv_matmul *op, load_fn load, int64_t column, int n_out)
+{
+    int64_t n = op->w->dims[0], k = 0;
+    size_t row_bytes = sv_type_bytes(op->w->type, n);
+    const uint8_t *w = (const uint8_t *)op->w->data + (size_t)column * row_bytes;
+    acc16 acc[TILE_COLUMNS];
+    UNROLL
+    for (int o = 0; o < n_out; o++)
+        acc[o] = acc_zero();
+    for (; k + GROUP <= n; k += GROUP) {
+        group x = group_load(op->x + k);
+        UNROLL
+        for (int o = 0; o < n_out; o++)
+            acc[o] = acc_fma(acc[o], load(w + (size_t)o * row_bytes, k), x);
+    }
+    if (k < n) { /* only types with blocks of one element */
+        group x = group_tail(op->x + k, n - k);
+        for (int o = 0; o < n_out; o++) {
+            float t[GROUP] = {0};
+            sv_dequantize(t, op->w->type, w + (size_t)o * row_bytes + sv_type_bytes(op->w->type, k), n - k);
+            acc[o] = acc_fma(acc[o], group_load(t), x);
+        }
+    }
+    UNROLL
+    for (int o = 0; o < n_out; o++)
+        put(op, 0, column + o, sum16(acc[o].v));
+}
+
+static ALWAYS_INLINE void gemv(const sv_matmul *op, load_fn load, int64_t begin, int64_t end)
+{
+    for (; begin + TILE_COLUMNS <= end; begin += TILE_COLUMNS)
+        dot_columns(op, load, begin, TILE_COLUMNS);
+    for (; begin < end; begin++)
+        dot_columns(op, load, begin, 1);
+}
+
+/* One row of weights to float32, continued with zeros to a multiple of 32. */
+static ALWAYS_INLINE void unpack_row(float *dst, const sv_tensor *w, const uint8_t *row, load_fn load)
+{
+    int64_t n = w->dims[0], k = 0;
+    for (; k + GROUP <= n; k += GROUP) {
+        group g = load(row, k);
+        UNROLL
+        for (int i = 0; i < GV; i++)
+            v_store(dst + k + i * LANES, g.v[i]);
+    }
+    if (k < n) {
+        memset(dst + k, 0, GROUP * sizeof *dst);
+        sv_dequantize(dst + k, w->type, row + sv_type_bytes(w->type, k), n - k);
+    }
+}
+
+static void unpack_any(float *dst, const sv_tensor *w, const uint8_t *row)
+{
+    switch (w->type) {
+#define CASE(type, load)                 \
+    case type:                           \
+        unpack_row(dst, w, row, load);   \
+        return;
+        FUSED(CASE)
+#undef CASE
+    default: {
+        int64_t n = w->dims[0];
+        sv_dequantize(dst, w->type, row, n);
+        memset(dst + n, 0, (size_t)(sv_round_up(n, GROUP) - n) * sizeof *dst);
+    }
+    }
+}
+
+/* n_out columns by n_rows rows; panel holds the columns' weights, `stride` floats each. */
+static ALWAYS_INLINE void tile(const sv_matmul *op, const float *panel, int64_t stride, int64_t column, int32_t row, int n_out, int n_rows)
+{
+    int64_t n = op->w->dims[0], k = 0;
+    const float *x = op->x + (int64_t)row * n;
+    acc16 acc[TILE_ROWS][TILE_OUT];
+    UNROLL
+    for (int r = 0; r < n_rows; r++) {
+        UNROLL
+        for (int o = 0; o < n_out; o++)
+            acc[r][o] = acc_zero();
+    }
+    for (; k + 16 <= n; k += 16) {
+        UNROLL
+        for (int i = 0; i < NV; i++) {
+            vec w[TILE_OUT];
+            UNROLL
+            for (int o = 0; o < n_out; o++)
+                w[o] = v_load(panel + o * stride + k + i * LANES);
+            UNROLL
+            for (int r = 0; r < n_rows; r++) {
+                vec xv = v_load(x + r * n + k + i * LANES);
+                UNROLL
+                for (int o = 0; o < n_out; o++)
+                    acc[r][o].v[i] = v_fma(w[o], xv, acc[r][o].v[i]);
+            }
+        }
+    }
+    for (; k < stride; k += 16) /* the zeros too (inv. 1): adding one turns a sum of -0 into 0 */
+        for (int r = 0; r < n_rows; r++) {
+            float t[16] = {0};
+            if (k < n)
+                memcpy(t, x + r * n + k, (size_t)(n - k) * sizeof *t);
+            for (int o = 0; o < n_out; o++)
+                for (int i = 0; i < NV; i++)
+                    acc[r][o].v[i] = v_fma(v_load(panel + o * stride + k + i * LANES), v_load(t + i * LANES), acc[r][o].v[i]);
+        }
+    UNROLL
+    for (int r = 0; r < n_rows; r++) {
+        UNROLL
+        for (int o = 0; o < n_out; o++)
+            put(op, row + r, column + o, sum16(acc[r][o].v));
+    }
+}
+
+static void tile_rows(const sv_matmul *op, const float *panel, int64_t stride, int64_t column, int32_t row, int n_rows, bool whole)
+{
+    switch (whole ? n_rows : -n_rows) {
+#define CASE(r)                                                    \
+    case r: tile(op, panel, stride, column, row, TILE_OUT, r); return; \
+    case -r: tile(op, panel, stride, column, row, 1, r); return;
+        TILE_CASES(CASE)
+#undef CASE
+    default: SV_ASSERT(!"a tile has 1 to TILE_ROWS rows");
+    }
+}
+
+/* inv. 2, the side of many rows */
+static void panel_matmul(const sv_matmul *op, int64_t begin, int64_t end)
+{
+    _Alignas(64) float panel[SV_PANEL_FLOATS];
+    size_t row_bytes = sv_type_bytes(op->w->type, op->w->dims[0]);
+    int64_t stride = sv_round_up(op->w->dims[0], GROUP), n_fit = SV_PANEL_FLOATS / stride;
+    if (n_fit >= TILE_OUT)
+        n_fit -= n_fit % TILE_OUT;
+    for (; begin < end; begin += n_fit) {
+        int64_t n = end - begin < n_fit ? end - begin : n_fit;
+        for (int64_t o = 0; o < n; o++)
+            unpack_any(panel + o * stride, op->w, (const uint8_t *)op->w->data + (size_t)(begin + o) * row_bytes);
+        for (int32_t row = 0; row < op->n_rows; row += TILE_ROWS) {
+            int n_rows = op->n_rows - row < TILE_ROWS ? op->n_rows - row : TILE_ROWS;
+            int64_t o = 0;
+            for (; o + TILE_OUT <= n; o += TILE_OUT)
+                tile_rows(op, panel + o * stride, stride, begin + o, row, n_rows, true);
+            for (; o < n; o++)
+                tile_rows(op, panel + o * stride, stride, begin + o, row, n_rows, false);
+        }
+    }
+}
+
+static void matmul(const sv_matmul *op, int64_t begin, int64_t end)
+{
+    if (op->n_rows == 1)
+        switch (op->w->type) {
+#define CASE(type, load)             \
+    case type:                       \
+        gemv(op, load, begin, end);  \
+        return;
+            FUSED(CASE)
+#undef CASE
+        default: break;
+        }
+    panel_matmul(op, begin, end);
+}
+
+/* --- exp and what uses it ----------------------------------------------------------------------------------------- */
+
+/* exp(x) for x in [-87, 88], clamped outside: x = n ln 2 + r with |r| <= ln 2 / 2, the Taylor series of r to the seventh power
+ * (the next term is below 6e-9), n added to the exponent. ln 2 is split so that n times its upper part is exact. */
+static ALWAYS_INLINE vec v_exp(vec x)
+{
+    const vec round = v_set1(0x1.8p23f); /* adding it leaves the nearest integer in the low bits */
+    x = v_select(x > v_set1(-87.0f), x, v_set1(-87.0f));
+    x = v_select(x < v_set1(88.0f), x, v_set1(88.0f));
+    vec t = v_fma(x, v_set1(0x1.715476p0f), round);
+    vec n = t - round;
+    vec r = v_fma(n, v_set1(0x1.bd0106p-13f), v_fma(n, v_set1(-0x1.63p-1f), x));
+    vec p = v_fma(r, v_set1(1.0f / 5040), v_set1(1.0f / 720));
+    p = v_fma(r, p, v_set1(1.0f / 120));
+    p = v_fma(r, p, v_set1(1.0f / 24));
+    p = v_fma(r, p, v_set1(1.0f / 6));
+    p = v_fma(r, p, v_set1(0.5f));
+    p = v_fma(r, p, v_set1(1.0f));
+    p = v_fma(r, p, v_set1(1.0f));
+    ivec exponent = ((ivec)t - (ivec)round + 127) << 23;
+    return p * (vec)exponent;
+}
+
+static ALWAYS_INLINE vec v_swiglu(vec gate, vec up)
+{
+    return gate / (v_set1(1.0f) + v_exp(-gate)) * up;
+}
+
+static void swiglu(float *y, const float *gate, const float *up, int64_t n)
+{
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        v_store(y + i, v_swiglu(v_load(gate + i), v_load(up + i)));
+    if (i < n) {
+        float g[LANES] = {0}, u[LANES] = {0};
+        memcpy(g, gate + i, (size_t)(n - i) * sizeof *g);
+        memcpy(u, up + i, (size_t)(n - i) * sizeof *u);
+        v_store(g, v_swiglu(v_load(g), v_load(u)));
+        memcpy(y + i, g, (size_t)(n - i) * sizeof *g);
+    }
+}
+
+/* --- attention ---------------------------------------------------------------------------------------------------- */
+
+enum { PV = SV_KV_PAGE / LANES };
+
+typedef struct query {
+    const float *q;  /* [head_dim] */
+    float *out;      /* [head_dim] */
+    int32_t pos;
+    float max, sum;  /* of the softmax so far */
+    float keep;      /* what the page before it is worth after this page's maximum */
+    float p[SV_KV_PAGE];            /* this page's scores, then weights */
+    float acc[SV_MAX_HEAD_DIM];     /* the weighted values so far, padded to 16 */
+} query;
+
+/* p[j] = q . key j for n queries over the page's slots; keys [head_dim, SV_KV_PAGE]. */
+static ALWAYS_INLINE void score(query *const *qs, int n, const float *keys, int32_t head_dim)
+{
+    vec s[TILE_QUERIES][PV];
+    UNROLL
+    for (int i = 0; i < n; i++) {
+        UNROLL
+        for (int v = 0; v < PV; v++)
+            s[i][v] = v_set1(0.0f);
+    }
+    for (int32_t d = 0; d < head_dim; d++, keys += SV_KV_PAGE) {
+        vec k[PV];
+        UNROLL
+        for (int v = 0; v < PV; v++)
+            k[v] = v_load(keys + v * LANES);
+        UNROLL
+        for (int i = 0; i < n; i++) {
+            vec qd = v_set1(qs[i]->q[d]);
+            UNROLL
+            for (int v = 0; v < PV; v++)
+                s[i][v] = v_fma(qd, k[v], s[i][v]);
+        }
+    }
+    UNROLL
+    for (int i = 0; i < n; i++) {
+        UNROLL
+        for (int v = 0; v < PV; v++)
+            v_store(qs[i]->p + v * LANES, s[i][v]);
+    }
+}
+
+static ALWAYS_INLINE float max_lane(vec v)
+{
+    float t[LANES];
+    v_store(t, v);
+    for (int w = LANES / 2; w > 0; w /= 2)
+        for (int l = 0; l < w; l++)
+            t[l] = t[l] > t[l + w] ? t[l] : t[l + w];
+    return t[0];
+}
+
+/* One page's step of the online softmax: the scores of n_valid slots become weights, those of the others 0, whatever they held;
+ * maximum and sum are brought up to date. */
+static ALWAYS_INLINE void soften(query *q, int n_valid, float scale)
+{
+    vec s[PV], max = v_set1(q->max);
+    ivec slot, valid[PV];
+    acc16 sum = acc_zero();
+    for (int l = 0; l < LANES; l++)
+        slot[l] = l;
+    UNROLL
+    for (int v = 0; v < PV; v++) {
+        valid[v] = slot + v * LANES < n_valid;
+        s[v] = v_load(q->p + v * LANES) * scale;
+        max = v_select((s[v] > max) & valid[v], s[v], max);
+    }
+    float now = max_lane(max);
+    UNROLL
+    for (int v = 0; v < PV; v++) {
+        vec e = v_select(valid[v], v_exp(s[v] - now), v_set1(0.0f));
+        sum.v[v % NV] += e;
+        v_store(q->p + v * LANES, e);
+    }
+    vec keep = v_exp(v_set1(q->max - now));
+    q->keep = q->sum == 0.0f ? 0.0f : keep[0];
+    q->sum = q->sum * q->keep + sum16(sum.v);
+    q->max = now;
+}
+
+/* acc = acc * keep + sum of p[j] * value j, for n queries; values [SV_KV_PAGE, stride]. */
+static ALWAYS_INLINE void gather(query *const *qs, int n, const float *values, int64_t stride, int n_valid)
+{
+    for (int64_t d = 0; d < stride; d += LANES) {
+        vec acc[TILE_QUERIES];
+        UNROLL
+        for (int i = 0; i < n; i++)
+            acc[i] = v_load(qs[i]->acc + d) * v_set1(qs[i]->keep);
+        for (int j = 0; j < n_valid; j++) {
+            vec value = v_load(values + j * stride + d);
+            UNROLL
+            for (int i = 0; i < n; i++)
+                acc[i] = v_fma(v_set1(qs[i]->p[j]), value, acc[i]);
+        }
+        UNROLL
+        for (int i = 0; i < n; i++)
+            v_store(qs[i]->acc + d, acc[i]);
+    }
+}
+
+static int valid_slots(const query *q, int32_t page)
+{
+    int32_t n = q->pos + 1 - page * SV_KV_PAGE;
+    return n < 0 ? 0 : n < SV_KV_PAGE ? n : SV_KV_PAGE;
+}
+
+/* n queries that see the same n_valid slots of one page (inv. 3). */
+static ALWAYS_INLINE void attend_page(query *const *qs, int n, const float *keys, const float *values, const sv_attn *a, int n_valid)
+{
+    score(qs, n, keys, a->kv.head_dim);
+    for (int i = 0; i < n; i++)
+        soften(qs[i], n_valid, a->scale);
+    gather(qs, n, values, sv_round_up(a->kv.head_dim, 16), n_valid);
+}
+
+static void attend(const sv_attn *a, const sv_attn_chunk *c, int32_t head_kv, int32_t first, int32_t n)
+{
+    query queries[SV_ATTN_QUERIES], *qs[SV_ATTN_QUERIES];
+    int32_t hd = a->kv.head_dim, group_size = a->n_head / a->kv.n_head_kv;
+    int64_t stride = sv_round_up(hd, 16);
+    for (int32_t i = 0; i < n; i++) {
+        int32_t row = (first + i) / group_size, head = head_kv * group_size + (first + i) % group_size;
+        int64_t at = ((int64_t)(c->row + row) * a->n_head + head) * hd;
+        query *q = qs[i] = &queries[i];
+        q->q = a->q + at;
+        q->out = a->out + at;
+        q->pos = c->pos + row;
+        q->max = -INFINITY;
+        q->sum = 0.0f;
+        memset(q->acc, 0, (size_t)stride * sizeof *q->acc);
+    }
+    int32_t last = c->pos + (first + n - 1) / group_size; /* the last query's position, and the highest */
+    for (int32_t page = 0; page <= last / SV_KV_PAGE; page++) {
+        const float *base = c->pages[page];
+        const float *keys = base + a->kv.k_at + (int64_t)head_kv * hd * SV_KV_PAGE;
+        const float *values = base + a->kv.v_at + head_kv * SV_KV_PAGE * stride;
+        for (int32_t i = 0; i < n;) {
+            int n_valid = valid_slots(qs[i], page);
+            bool same = i + TILE_QUERIES <= n && valid_slots(qs[i + TILE_QUERIES - 1], page) == n_valid; /* pos rises */
+            if (n_valid > 0 && same)
+                attend_page(qs + i, TILE_QUERIES, keys, values, a, n_valid);
+            else if (n_valid > 0)
+                attend_page(qs + i, 1, keys, values, a, n_valid);
+            i += same ? TILE_QUERIES : 1;
+        }
+    }
+    for (int32_t i = 0; i < n; i++)
+        for (int32_t d = 0; d < hd; d++)
+            qs[i]->out[d] = qs[i]->acc[d] / qs[i]->sum;
+}
+
+const sv_kernel_set KERNEL_SET = {
+    .name = KERNEL_NAME,
+    .matmul = matmul,
+    .attend = attend,
+    .swiglu = swiglu,
+};
