@@ -6,12 +6,8 @@
 #include "http/server.h"
 #include "workers/workers.h"
 
-/* All routes below /client/v4/accounts/:account_id/workers, on the API's server. The account's check has run (sv_req_user is the
- * principal), except for the asset upload, which carries its session's token instead of an API token: see sv_workers_own_auth. */
+/* All routes below /client/v4/accounts/:account_id/workers, on the API's server. The account's check has run and sv_req_user is the principal,
+ * except on the asset upload, which carries its session's token instead of an API token and is checked here. */
 void sv_workers_rest_routes(sv_http *api, sv_workers *w);
-
-/* True for a request that brings its own proof (the asset upload's session token), which its handler checks: the API token's check must let
- * it pass. */
-bool sv_workers_own_auth(const sv_req *r);
 
 #endif
