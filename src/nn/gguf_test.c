@@ -71,7 +71,8 @@ static void tensor(file *f, const char *name, uint32_t n_dims, const uint64_t *d
 {
     put_str(f, name);
     put_u32(f, n_dims);
-    put(f, dims, n_dims * sizeof *dims);
+    if (n_dims > 0)
+        put(f, dims, n_dims * sizeof *dims);
     put_u32(f, type);
     put_u64(f, offset);
 }
