@@ -1,0 +1,108 @@
+/* ai_binding.c - what workerd's built-in AI module calls when a Worker says env.AI.run()
+ *
+ * The model is in a header and the input inside {"inputs": ..., "options": ...}. A Worker can add headers of its own, but not replace this one: the
+ * last value counts, which is how sv_req_header reads. An answer is parsed by the runtime when its type is exactly "application/json"; anything else
+ * reaches the Worker as a stream, unread. Errors are read as "<internalCode>: <description>", and `name` becomes the exception's name. */
+#include <stdio.h>
+
+#include "account/limits.h"
+#include "ai/ai.h"
+#include "ai/ai_impl.h"
+#include "ai/text_generation.h"
+#include "http/api.h"
+
+static void refuse(sv_req *r, int status, int code, const char *message, const char *bad)
+{
+    char id[37];
+    (void)bad;
+    SV_AUTO(sv_buf_donep) sv_buf body;
+    sv_buf_init(&body, 8192);
+    sv_buf_addf(&body, "{\"internalCode\":%d,\"name\":\"AiError\",\"message\":", code);
+    sv_json_add_str(&body, sv_str_of(message));
+    sv_buf_adds(&body, ",\"description\":");
+    sv_json_add_str(&body, sv_str_of(message));
+    sv_buf_addc(&body, '}');
+    sv_ai_req_id(r, id);
+    sv_req_add_header(r, "cf-ai-req-id", id);
+    sv_req_send(r, status, "application/json", sv_buf_str(&body));
+}
+
+static const sv_tg_dialect classic = {
+    .whole = sv_classic_whole, .piece = sv_classic_piece, .last = sv_classic_last, .error = sv_classic_error, .refuse = refuse};
+static const sv_tg_dialect chat = {
+    .whole = sv_chat_whole, .first = sv_chat_first, .piece = sv_chat_piece, .last = sv_chat_last, .error = sv_openai_error, .refuse = refuse};
+
+/* "prefix:@cf/vendor/name": the prefix names a variant of the service, of which there is one here. */
+static sv_str model_of(const sv_req *r)
+{
+    sv_str id = sv_req_header(r, "cf-consn-model-id");
+    const char *colon = id.n ? memchr(id.p, ':', id.n) : NULL;
+    return colon ? (sv_str){colon + 1, id.n - (size_t)(colon + 1 - id.p)} : id;
+}
+
+static sv_rc check_options(const json_t *options, sv_err *err)
+{
+    if (options && !json_is_object(options))
+        return sv_fail_api(err, SV_EINVAL, 5006, "Type mismatch of '/options', it is not an object");
+    if (json_is_true(json_object_get(options, "queueRequest")))
+        return sv_fail_api(err, SV_EINVAL, 5006, "'/options/queueRequest' is not supported: this release has no asynchronous batches");
+    return SV_OK;
+}
+
+static sv_rc inputs_of(sv_req *r, json_t **body, json_t **inputs, sv_err *err)
+{
+    sv_str user;
+    if (sv_req_query(r, "userInputs", 0, &user)) /* a stream or form as the input */
+        return sv_fail_api(err, SV_EINVAL, 5006, "Text generation takes no stream as its input");
+    if (sv_ai_body(r, body, err) != SV_OK || check_options(json_object_get(*body, "options"), err) != SV_OK)
+        return err->code;
+    *inputs = json_object_get(*body, "inputs");
+    if (!*inputs)
+        return sv_fail_api(err, SV_EINVAL, 3003, "required properties at '/' are 'inputs'");
+    return SV_OK;
+}
+
+static void post_run(sv_req *r, void *ctx)
+{
+    sv_ai *ai = ctx;
+    sv_err err = {0};
+    SV_AUTO(sv_json_decrefp) json_t *body = NULL;
+    json_t *inputs = NULL;
+    sv_str id = model_of(r);
+    if (id.n == 0)
+        sv_fail_api(&err, SV_EINVAL, 3003, "The header cf-consn-model-id is missing");
+    if (id.n == 0 || inputs_of(r, &body, &inputs, &err) != SV_OK)
+        sv_tg_refuse(ai, r, &err, "", &classic);
+    else
+        sv_tg_run(ai, r, id, inputs, &classic, &chat);
+}
+
+/* run() with `websocket: true`. */
+static void get_run(sv_req *r, void *ctx)
+{
+    sv_err err = {0};
+    sv_fail_api(&err, SV_EINVAL, 5006, "'/options/websocket' is not supported: text generation answers in HTTP");
+    sv_tg_refuse(ctx, r, &err, "", &classic);
+}
+
+/* run() with a gateway. */
+static void post_gateway(sv_req *r, void *ctx)
+{
+    sv_err err = {0};
+    sv_fail_api(&err, SV_EINVAL, 5006, "'/options/gateway' is not supported: this release has no AI Gateway; leave the option out");
+    sv_tg_refuse(ctx, r, &err, "", &classic);
+}
+
+void sv_ai_binding_routes(sv_http *s, sv_ai *ai)
+{
+    const size_t max = (size_t)sv_limit_value(SV_LIMIT_AI_BODY_BYTES);
+    /* DRAIN_FIRST: workerd shows no answer that comes before it has written its body. */
+    const sv_route routes[] = {
+        {.method = "POST", .path = "/ai/run", .fn = post_run, .max_body = max, .flags = SV_ROUTE_DRAIN_FIRST},
+        {.method = "GET", .path = "/ai/run", .fn = get_run},
+        {.method = "POST", .path = "/ai/ai-gateway/run", .fn = post_gateway, .max_body = max, .flags = SV_ROUTE_DRAIN_FIRST},
+        {.method = "GET", .path = "/ai/ai-api/models/search", .fn = sv_ai_models_search},
+    };
+    for (size_t i = 0; i < SV_LEN(routes); i++)
+        sv_http_route(s, &routes[i], ai);
+}

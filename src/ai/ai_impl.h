@@ -1,0 +1,46 @@
+/* ai_impl.h - the inside of sv_ai, for the files of this folder */
+#ifndef SV_AI_AI_IMPL_H
+#define SV_AI_AI_IMPL_H
+
+#include "ai/ai.h"
+#include "base/map.h"
+
+typedef struct sv_meter { /* of one model, since the daemon's start */
+    int64_t n_requests, n_errors, tokens_in, tokens_cached, tokens_out;
+    double neurons;
+    int64_t in_flight;
+} sv_meter;
+
+struct sv_ai {
+    sv_loop *loop;
+    sv_engine_client *engine;
+    sv_catalogue *catalogue;
+    struct sv_tg *running;      /* list of generations, by text_generation.c */
+    sv_smap *meters;            /* model id -> sv_meter, owned */
+    sv_smap *refusals;          /* "5006" -> int64_t count, owned */
+};
+
+sv_meter *sv_ai_meter(sv_ai *ai, const sv_model *m);
+void sv_ai_count_refusal(sv_ai *ai, int code);
+double sv_ai_neurons(const sv_model *m, const sv_usage *u);
+
+/* Body of a request as JSON: api_code 3003 when there is none, 5006 when it is no JSON or not an object. *out: a new reference. */
+SV_MUST sv_rc sv_ai_body(sv_req *r, json_t **out, sv_err *err);
+
+/* Appends `"usage":{...}` in Cloudflare's members. */
+void sv_ai_add_usage(sv_buf *out, const sv_usage *u);
+const char *sv_ai_finish_name(sv_finish f); /* "stop", "length" */
+
+/* temperature where a request has none: 0.6, and 1 for models of the chat completions family. */
+double sv_ai_default_temperature(const sv_model *m);
+bool sv_ai_is_chat_shape(const sv_model *m);
+
+/* ai_models.c: handlers (ctx is the sv_ai) that REST and the binding share; they answer with the envelope. */
+void sv_ai_models_search(sv_req *r, void *ctx);
+void sv_ai_models_schema(sv_req *r, void *ctx);
+void sv_ai_tasks_search(sv_req *r, void *ctx);
+void sv_ai_authors_search(sv_req *r, void *ctx);
+
+void sv_tg_cancel_all(sv_ai *ai);
+
+#endif

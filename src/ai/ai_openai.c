@@ -1,0 +1,274 @@
+/* ai_openai.c - OpenAI's API: chat/completions, completions, models, below ai/v1
+ *
+ * Answers and events are OpenAI's own, without the envelope; a refusal carries both shapes, since OpenAI's client reads `error` and Cloudflare's
+ * reads `errors`. Completions are raw: the prompt goes to the model as it is, and the answer continues it. */
+#include <ctype.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "account/limits.h"
+#include "ai/ai.h"
+#include "ai/ai_impl.h"
+#include "ai/text_generation.h"
+#include "http/api.h"
+
+/* ---- errors ---- */
+
+static const char *type_of(int status)
+{
+    return status == 429 ? "rate_limit_error" : status >= 500 ? "server_error" : "invalid_request_error";
+}
+
+/* The words that programs compare with, where OpenAI has one; else our number. */
+static void add_code(sv_buf *out, int code)
+{
+    const char *word = code == 5007 ? "model_not_found" : code == 5021 ? "context_length_exceeded" : code == 3040 ? "rate_limit_exceeded" : NULL;
+    if (word)
+        sv_buf_addf(out, "\"%s\"", word);
+    else
+        sv_buf_addf(out, "\"%d\"", code);
+}
+
+/* "messages/0/role" as "messages[0].role". */
+static void add_param(sv_buf *out, const char *field)
+{
+    if (!*field) {
+        sv_buf_adds(out, "null");
+        return;
+    }
+    sv_buf_addc(out, '"');
+    for (const char *p = field; *p;) {
+        size_t n = strcspn(p, "/");
+        if (isdigit((unsigned char)*p))
+            sv_buf_addf(out, "[%.*s]", (int)n, p);
+        else
+            sv_buf_addf(out, "%s%.*s", p > field ? "." : "", (int)n, p);
+        p += n + (p[n] == '/');
+    }
+    sv_buf_addc(out, '"');
+}
+
+static void add_error(sv_buf *out, int status, int code, const char *message, const char *bad)
+{
+    sv_buf_adds(out, "{\"error\":{\"message\":");
+    sv_json_add_str(out, sv_str_of(message));
+    sv_buf_addf(out, ",\"type\":\"%s\",\"code\":", type_of(status));
+    add_code(out, code);
+    sv_buf_adds(out, ",\"param\":");
+    add_param(out, bad);
+    sv_buf_addf(out, "},\"success\":false,\"result\":null,\"messages\":[],\"errors\":[{\"code\":%d,\"message\":", code);
+    sv_json_add_str(out, sv_str_of(message));
+    sv_buf_adds(out, "}]}");
+}
+
+void sv_openai_error(const sv_tg_view *v, int status, int code, const char *message, sv_buf *out)
+{
+    (void)v;
+    add_error(out, status, code, message, "");
+}
+
+static void refuse(sv_req *r, int status, int code, const char *message, const char *bad)
+{
+    char id[37];
+    SV_AUTO(sv_buf_donep) sv_buf body;
+    sv_buf_init(&body, 8192);
+    add_error(&body, status, code, message, bad);
+    sv_ai_req_id(r, id);
+    sv_req_add_header(r, "cf-ai-req-id", id);
+    sv_req_send(r, status, "application/json", sv_buf_str(&body));
+}
+
+/* ---- chat completions ---- */
+
+static void add_finish(sv_buf *out, const char *finish)
+{
+    if (finish)
+        sv_buf_addf(out, "\"finish_reason\":\"%s\"", finish);
+    else
+        sv_buf_adds(out, "\"finish_reason\":null");
+}
+
+static void add_head(sv_buf *out, const sv_tg_view *v, const char *prefix, const char *object)
+{
+    sv_buf_addf(out, "{\"id\":\"%s-%s\",\"object\":\"%s\",\"created\":%lld,\"model\":\"%s\",", prefix, v->req_id, object, (long long)v->created_s, v->model->id);
+}
+
+void sv_chat_whole(const sv_tg_view *v, sv_buf *out)
+{
+    add_head(out, v, "chatcmpl", "chat.completion");
+    sv_buf_adds(out, "\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":");
+    sv_json_add_str(out, v->text);
+    sv_buf_addf(out, ",\"refusal\":null},\"logprobs\":null,\"finish_reason\":\"%s\"}],", sv_ai_finish_name(v->finish));
+    sv_ai_add_usage(out, &v->usage);
+    sv_buf_addc(out, '}');
+}
+
+static void chat_delta(sv_buf *out, const sv_tg_view *v, const char *delta_json, sv_str text, const char *finish)
+{
+    add_head(out, v, "chatcmpl", "chat.completion.chunk");
+    sv_buf_addf(out, "\"choices\":[{\"index\":0,\"delta\":{%s", delta_json);
+    if (text.p)
+        sv_json_add_str(out, text);
+    sv_buf_adds(out, "},\"logprobs\":null,");
+    add_finish(out, finish);
+    sv_buf_adds(out, v->usage_event ? "}],\"usage\":null}" : "}]}");
+}
+
+void sv_chat_first(const sv_tg_view *v, sv_buf *out)
+{
+    chat_delta(out, v, "\"role\":\"assistant\",\"content\":\"\"", (sv_str){NULL, 0}, NULL);
+}
+
+void sv_chat_piece(const sv_tg_view *v, sv_str text, sv_buf *out)
+{
+    chat_delta(out, v, "\"content\":", text, NULL);
+}
+
+static bool usage_chunk(sv_buf *out, const sv_tg_view *v, const char *prefix, const char *object)
+{
+    if (!v->usage_event)
+        return false;
+    add_head(out, v, prefix, object);
+    sv_buf_adds(out, "\"choices\":[],");
+    sv_ai_add_usage(out, &v->usage);
+    sv_buf_addc(out, '}');
+    return true;
+}
+
+bool sv_chat_last(const sv_tg_view *v, int i, sv_buf *out)
+{
+    if (i == 0)
+        chat_delta(out, v, "", (sv_str){NULL, 0}, sv_ai_finish_name(v->finish));
+    return i == 0 || (i == 1 && usage_chunk(out, v, "chatcmpl", "chat.completion.chunk"));
+}
+
+/* ---- text completions ---- */
+
+static void add_text_choice(sv_buf *out, sv_str text, const char *finish)
+{
+    sv_buf_adds(out, "\"choices\":[{\"index\":0,\"text\":");
+    sv_json_add_str(out, text);
+    sv_buf_adds(out, ",\"logprobs\":null,");
+    add_finish(out, finish);
+    sv_buf_adds(out, "}]");
+}
+
+static void text_whole(const sv_tg_view *v, sv_buf *out)
+{
+    add_head(out, v, "cmpl", "text_completion");
+    add_text_choice(out, v->text, sv_ai_finish_name(v->finish));
+    sv_buf_addc(out, ',');
+    sv_ai_add_usage(out, &v->usage);
+    sv_buf_addc(out, '}');
+}
+
+static void text_piece(const sv_tg_view *v, sv_str text, sv_buf *out)
+{
+    add_head(out, v, "cmpl", "text_completion");
+    add_text_choice(out, text, NULL);
+    sv_buf_adds(out, v->usage_event ? ",\"usage\":null}" : "}");
+}
+
+static bool text_last(const sv_tg_view *v, int i, sv_buf *out)
+{
+    if (i == 0) {
+        add_head(out, v, "cmpl", "text_completion");
+        add_text_choice(out, SV_STR(""), sv_ai_finish_name(v->finish));
+        sv_buf_adds(out, v->usage_event ? ",\"usage\":null}" : "}");
+    }
+    return i == 0 || (i == 1 && usage_chunk(out, v, "cmpl", "text_completion"));
+}
+
+static const sv_tg_dialect chat = {
+    .whole = sv_chat_whole, .first = sv_chat_first, .piece = sv_chat_piece, .last = sv_chat_last, .error = sv_openai_error, .refuse = refuse};
+static const sv_tg_dialect text = {.whole = text_whole, .piece = text_piece, .last = text_last, .error = sv_openai_error, .refuse = refuse};
+
+/* ---- routes ---- */
+
+typedef sv_rc (*schema_fn)(sv_tg_input *out, json_t *body, double temperature, sv_err *err);
+
+static sv_rc model_of(sv_ai *ai, const json_t *body, const sv_model **m, sv_err *err)
+{
+    const json_t *id = json_object_get(body, "model");
+    if (!id)
+        return sv_fail_api(err, SV_EINVAL, 5006, "required properties at '/' are 'model'");
+    if (!json_is_string(id))
+        return sv_fail_api(err, SV_EINVAL, 5006, "Type mismatch of '/model', it is not a 'string'");
+    return sv_catalogue_resolve(ai->catalogue, (sv_str){json_string_value(id), json_string_length(id)}, m, err);
+}
+
+static void complete(sv_ai *ai, sv_req *r, schema_fn schema, const sv_tg_dialect *d)
+{
+    sv_err err = {0};
+    sv_tg_input in = {0};
+    SV_AUTO(sv_json_decrefp) json_t *body = NULL;
+    SV_AUTO(sv_model_unrefp) const sv_model *m = NULL;
+    if (sv_ai_body(r, &body, &err) != SV_OK)
+        sv_tg_refuse(ai, r, &err, "", d);
+    else if (model_of(ai, body, &m, &err) != SV_OK)
+        sv_tg_refuse(ai, r, &err, "model", d);
+    else if (schema(&in, body, sv_ai_default_temperature(m), &err) != SV_OK)
+        sv_tg_refuse(ai, r, &err, in.bad, d);
+    else
+        sv_tg_start(ai, r, &m, &in, d);
+}
+
+static void post_chat(sv_req *r, void *ctx) { complete(ctx, r, sv_schema_chat, &chat); }
+static void post_completion(sv_req *r, void *ctx) { complete(ctx, r, sv_schema_completion, &text); }
+
+static void add_model(sv_buf *out, const sv_model *m)
+{
+    sv_buf_addf(out, "{\"id\":\"%s\",\"object\":\"model\",\"created\":%lld,\"owned_by\":", m->id, (long long)(m->created_ms / 1000));
+    sv_json_add_str(out, sv_str_of(m->vendor));
+    sv_buf_addc(out, '}');
+}
+
+/* What can be run here: the catalogue's other models are in models/search. */
+static void get_models(sv_req *r, void *ctx)
+{
+    sv_ai *ai = ctx;
+    SV_AUTO(sv_buf_donep) sv_buf out;
+    sv_buf_init(&out, 4 << 20);
+    sv_model_list all = sv_catalogue_list(ai->catalogue);
+    sv_buf_adds(&out, "{\"object\":\"list\",\"data\":[");
+    for (size_t i = 0, n = 0; i < all.n; i++)
+        if (all.models[i]->path) {
+            sv_buf_adds(&out, n++ ? "," : "");
+            add_model(&out, all.models[i]);
+        }
+    sv_buf_adds(&out, "]}");
+    sv_model_list_done(&all);
+    sv_req_send(r, 200, "application/json", sv_buf_str(&out));
+}
+
+static void get_model(sv_req *r, void *ctx)
+{
+    sv_ai *ai = ctx;
+    sv_err err = {0};
+    sv_str id;
+    SV_AUTO(sv_model_unrefp) const sv_model *m = NULL;
+    if (sv_req_param(r, "model", &id, &err) != SV_OK || sv_catalogue_resolve(ai->catalogue, id, &m, &err) != SV_OK) {
+        sv_ai_count_refusal(ai, 5007);
+        refuse(r, 404, 5007, err.msg, "model");
+        return;
+    }
+    SV_AUTO(sv_buf_donep) sv_buf out;
+    sv_buf_init(&out, 4096);
+    add_model(&out, m);
+    sv_req_send(r, 200, "application/json", sv_buf_str(&out));
+}
+
+void sv_ai_openai_routes(sv_http *s, sv_ai *ai)
+{
+    const size_t max = (size_t)sv_limit_value(SV_LIMIT_AI_BODY_BYTES);
+#define A "/client/v4/accounts/:account/ai/v1"
+    const sv_route routes[] = {
+        {.method = "POST", .path = A "/chat/completions", .fn = post_chat, .max_body = max},
+        {.method = "POST", .path = A "/completions", .fn = post_completion, .max_body = max},
+        {.method = "GET", .path = A "/models", .fn = get_models},
+        {.method = "GET", .path = A "/models/*model", .fn = get_model},
+    };
+#undef A
+    for (size_t i = 0; i < SV_LEN(routes); i++)
+        sv_http_route(s, &routes[i], ai);
+}
