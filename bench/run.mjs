@@ -1,0 +1,181 @@
+// run.mjs - `make bench`: one line a case, each against a peer or a limit of the same run; also appended to build/bench.jsonl
+//
+//   serve    requests through the front door, the daemon's own routes, latency added to a stream, cold start
+//   engine   tokens a second
+//
+// Cases run interleaved (ours, theirs, ours, theirs, ...) and the median of each side counts, since the machine's other load moves both.
+import { spawn } from 'node:child_process';
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { Platform, command, events, request, root, sleep, temp_dir, until, write_files } from '../tests/harness.mjs';
+
+const ROUNDS = Number(process.env.BENCH_ROUNDS ?? 5), SECONDS = Number(process.env.BENCH_SECONDS ?? 2);
+const TINY = '@cf/selvedge/tiny-chat';
+const median = (v) => [...v].sort((a, b) => a - b)[v.length >> 1];
+const workerd = path.join(root, 'node_modules', '@cloudflare', `workerd-linux-${os.arch() === 'arm64' ? 'arm64' : '64'}`, 'bin/workerd');
+const cpu = /model name\s*: (.*)/.exec(fs.readFileSync('/proc/cpuinfo', 'utf8'))?.[1] ?? os.arch();
+
+function report(name, unit, ours, { peer = null, theirs = null, limit = null, goal = '', note = '' } = {}) {
+  const digits = (v) => (v === null ? '' : v >= 100 ? v.toFixed(0) : v.toPrecision(3));
+  const ratio = theirs ? (ours / theirs).toFixed(2) : '';
+  console.log(`${name.padEnd(44)} ${digits(ours).padStart(9)} ${unit.padEnd(11)} ${digits(theirs).padStart(9)} ${(peer ?? '').padEnd(24)} ${ratio.padStart(5)}  ${goal}${note ? `  (${note})` : ''}`);
+  fs.appendFileSync(path.join(root, 'build/bench.jsonl'), JSON.stringify({ case: name, unit, ours, peer, theirs, limit, machine: `${cpu}, ${os.cpus().length} cores` }) + '\n');
+}
+
+async function load(address, host, target, ...more) {
+  const r = await command([path.join(root, 'build/bench/load'), address, host, target, ...more.map(String)]);
+  if (r.code !== 0) throw new Error(r.all);
+  return JSON.parse(r.out);
+}
+
+// CPU seconds that the processes have used so far.
+const cpu_seconds = (pids) => pids.reduce((sum, pid) => {
+  const stat = fs.readFileSync(`/proc/${pid}/stat`, 'utf8');
+  const f = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  return sum + (Number(f[11]) + Number(f[12])) / 100;
+}, 0);
+
+const worker = `export default { async fetch(request) {
+  if (request.method === "POST") return new Response(request.body);
+  return new Response("hello world");
+} };`;
+
+// The same Worker in a workerd of its own, with nothing in front.
+async function bare_workerd(dir) {
+  const config = `using Workerd = import "/workerd/workerd.capnp";
+const config :Workerd.Config = (services = [(name = "main", worker = (modules = [(name = "index.js", esModule = embed "index.js")], compatibilityDate = "2026-04-01"))],
+  sockets = [(name = "http", address = "unix:${dir}/bare.sock", http = (), service = "main")]);`;
+  write_files(dir, { 'bare.capnp': config });
+  const child = spawn(workerd, ['serve', path.join(dir, 'bare.capnp')], { stdio: 'inherit' });
+  await until('bare workerd', () => fs.existsSync(path.join(dir, 'bare.sock')));
+  await sleep(200);
+  return child;
+}
+
+async function serve_cases() {
+  const dir = write_files(temp_dir('bench'), { 'wrangler.jsonc': { name: 'hello', main: 'index.js', compatibility_date: '2026-04-01' }, 'index.js': worker });
+  const p = await Platform.start();
+  const bare = await bare_workerd(dir);
+  try {
+    const deployed = await p.wrangler(dir, ['deploy']);
+    if (deployed.code !== 0) throw new Error(deployed.all);
+    const host = `hello.localhost:${p.port}`;
+    await load(p.port, host, '/', 32, 1);
+
+    const ours = [], theirs = [], our_cpu = [], their_cpu = [];
+    for (let i = 0; i < ROUNDS; i++) {
+      const pids = [...p.processes('haproxy'), ...p.processes('workerd')].map((x) => x.pid);
+      let before = cpu_seconds(pids);
+      let r = await load(p.port, host, '/', 32, SECONDS);
+      our_cpu.push((cpu_seconds(pids) - before) / r.n * 1e6);
+      ours.push(r.rps);
+      before = cpu_seconds([bare.pid]);
+      r = await load(`unix:${dir}/bare.sock`, host, '/', 32, SECONDS);
+      their_cpu.push((cpu_seconds([bare.pid]) - before) / r.n * 1e6);
+      theirs.push(r.rps);
+    }
+    report('hello-world/front door/32 connections', 'requests/s', median(ours), { peer: 'bare workerd', theirs: median(theirs), goal: 'goal: ratio 0.85' });
+    report('hello-world/CPU a request', 'us', median(our_cpu), { peer: 'bare workerd', theirs: median(their_cpu), note: 'front door and Worker together' });
+
+    const through = [], direct = [];
+    for (let i = 0; i < ROUNDS; i++) {
+      through.push(await load(p.port, host, '/', 'echo', 2000));
+      direct.push(await load(`unix:${dir}/bare.sock`, host, '/', 'echo', 2000));
+    }
+    report('stream chunk/round trip p50', 'us', median(through.map((x) => x.p50_us)), { peer: 'bare workerd', theirs: median(direct.map((x) => x.p50_us)), note: 'a chunk in and out again; half of the difference is added to a chunk' });
+    report('stream chunk/round trip p99', 'us', median(through.map((x) => x.p99_us)), { peer: 'bare workerd', theirs: median(direct.map((x) => x.p99_us)) });
+
+    // The daemon's own routes on its own socket, against the floor: an epoll loop that scans for a blank line and writes a fixed answer.
+    const floor_source = path.join(root, '../shared/tools/peers-data/http/s_raw.c');
+    let floor = null;
+    if (fs.existsSync(floor_source)) {
+      const built = await command(['gcc', '-O2', floor_source, '-o', path.join(dir, 'floor'), '-lpthread']);
+      if (built.code === 0) floor = spawn(path.join(dir, 'floor'), [`unix:${dir}/floor.sock`, '1'], { stdio: 'inherit' });
+      await sleep(200);
+    }
+    const daemon_socket = fs.existsSync(path.join(p.data, 'run/daemon.sock')) ? path.join(p.data, 'run/daemon.sock') : null;
+    if (daemon_socket) {
+      const own = [], raw = [];
+      for (let i = 0; i < ROUNDS; i++) {
+        own.push((await load(`unix:${daemon_socket}`, 'localhost', '/', 32, SECONDS)).rps);
+        if (floor) raw.push((await load(`unix:${dir}/floor.sock`, 'localhost', '/', 32, SECONDS)).rps);
+      }
+      report('daemon route/32 connections', 'requests/s', median(own), floor ? { peer: 'bare epoll loop', theirs: median(raw), goal: 'goal: ratio 0.8' } : {});
+    }
+    floor?.kill();
+  } finally {
+    bare.kill();
+    await p.stop();
+    fs.rmSync(dir, { recursive: true, force: true });
+  }
+}
+
+async function cold_start() {
+  const data = temp_dir('cold');
+  const first = [];
+  try {
+    let p = await Platform.start({ data });
+    const r = await p.wrangler(path.join(root, 'examples/chat'), ['deploy']);
+    if (r.code !== 0) throw new Error(r.all);
+    await p.stop();
+    for (let i = 0; i < ROUNDS; i++) {
+      const port = p.port;
+      const start = performance.now();
+      const child = spawn(path.join(root, 'build/selvedge'), ['serve', '--data', data, '--listen', `127.0.0.1:${port}`], { cwd: root, stdio: 'ignore' });
+      for (;;) {
+        const a = await request({ port, host: `chat.localhost:${port}`, method: 'POST', path: '/api/chat', body: JSON.stringify({ messages: [{ role: 'user', content: 'What is Selvedge?' }] }) }).catch(() => null);
+        if (a?.status === 200) {
+          await new Promise((done) => a.stream.once('data', done));
+          first.push(performance.now() - start);
+          a.close();
+          break;
+        }
+        a?.close();
+        await sleep(5);
+      }
+      child.kill('SIGTERM');
+      await new Promise((done) => child.on('exit', done));
+    }
+    report('cold start/serve to first token of a Worker', 'ms', median(first), { goal: 'goal: 500 ms' });
+  } finally { fs.rmSync(data, { recursive: true, force: true }); }
+}
+
+async function engine_cases() {
+  const p = await Platform.start();
+  const ask = async (prompt, max_tokens) => {
+    const start = performance.now();
+    const r = await request({ port: p.port, method: 'POST', path: `/client/v4/accounts/${p.account}/ai/run/${TINY}`, headers: { authorization: `Bearer ${p.token}` },
+      body: JSON.stringify({ prompt, raw: true, temperature: 3, seed: 1, max_tokens, stream: true }) });
+    let first = 0, usage;
+    for await (const e of events(r.stream)) {
+      first ||= performance.now() - start;
+      if (e !== '[DONE]') usage = JSON.parse(e).usage ?? usage;
+    }
+    return { first, total: performance.now() - start, usage };
+  };
+  try {
+    await ask('Hello.', 8);
+    const one = [], eight = [], prefill = [];
+    for (let i = 0; i < ROUNDS; i++) {
+      const a = await ask('The edge of a cloth', 256);
+      one.push((a.usage.completion_tokens - 1) / (a.total - a.first) * 1000);
+      const start = performance.now();
+      const all = await Promise.all(Array.from({ length: 8 }, (_, k) => ask(`${k} edges of a cloth`, 256)));
+      eight.push(all.reduce((n, x) => n + x.usage.completion_tokens, 0) / (performance.now() - start) * 1000);
+      const long = await ask(`${i} ${'the edge of the cloth is woven so that it does not fray '.repeat(22)}`, 1);
+      prefill.push(long.usage.prompt_tokens / long.first * 1000);
+    }
+    report('decode/tiny-chat bf16/1 stream', 'tokens/s', median(one));
+    report('decode/tiny-chat bf16/8 streams', 'tokens/s', median(eight));
+    report('prefill/tiny-chat bf16', 'tokens/s', median(prefill), { note: 'prompt tokens over time to first token, HTTP included' });
+  } finally { await p.stop(); }
+}
+
+const wanted = (part) => process.argv.length < 3 || process.argv.slice(2).includes(part);
+const built = await command(['ninja', '-C', path.join(root, 'build'), 'bench/load']);
+if (built.code !== 0) throw new Error(built.all);
+console.log(`${cpu}, ${os.cpus().length} cores, load ${os.loadavg()[0].toFixed(1)}; medians of ${ROUNDS} rounds\n`);
+console.log(`${'case'.padEnd(44)} ${'ours'.padStart(9)} ${''.padEnd(11)} ${'theirs'.padStart(9)} ${'peer'.padEnd(24)} ratio`);
+if (wanted('serve')) { await serve_cases(); await cold_start(); }
+if (wanted('engine')) await engine_cases();

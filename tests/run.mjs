@@ -1,0 +1,138 @@
+// run.mjs - every test there is; the last line counts them. `node tests/run.mjs [unit] [address] [thread] [fuzz] [system]` runs parts.
+//
+//   unit     the C unit tests in the build that is shipped
+//   address  the same under the address and undefined-behaviour sanitizers
+//   thread   those of the folders with threads, under the thread sanitizer
+//   fuzz     each target of tests/fuzz for a few seconds, from its seeds
+//   system   the whole platform with real clients: tests/conformance, tests/faults
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { Platform, command, counts, root, test } from './harness.mjs';
+
+const FUZZ_SECONDS = Number(process.env.FUZZ_SECONDS ?? 4);
+const THREADED = ['base', 'http', 'db', 'nn', 'engine', 'account', 'ai'];
+const LIBRARIES = ['base', 'http', 'db', 'nn', 'models', 'engine', 'account', 'ai', 'workers'];
+const jobs = String(os.cpus().length);
+const now = () => ((Date.now() - started) / 1000).toFixed(0).padStart(4);
+const started = Date.now();
+const heading = (text) => console.log(`\n${now()} s  ${text}`);
+
+async function must(argv, opts) {
+  const r = await command(argv, { limit_ms: 1_800_000, ...opts });
+  if (r.code !== 0) throw new Error(`${argv.join(' ')}: exit ${r.code ?? r.signal}\n${r.all.slice(-6000)}`);
+  return r;
+}
+
+async function configure(dir, options, env) {
+  if (!fs.existsSync(path.join(root, dir, 'build.ninja')))
+    await must(['meson', 'setup', dir, ...options], { env: { ...process.env, ...env } });
+}
+
+// Counts what cmocka prints for each test.
+function count_cmocka(suite, output) {
+  let failed = 0;
+  for (const [, mark, name] of output.matchAll(/^\[ +(OK|FAILED|SKIPPED) +\] (\S+)$/gm))
+    if (mark === 'OK') counts.passed++;
+    else if (mark === 'SKIPPED') { counts.skipped++; console.log(`skipped ${suite}: ${name}`); }
+    else { failed++; }
+  counts.failed += failed;
+  return failed;
+}
+
+async function unit(dir, label, suites, env = {}) {
+  heading(`unit tests, ${label}`);
+  try {
+    await must(['ninja', '-C', dir, '-j', jobs]);
+  } catch (e) {
+    await test(`build ${dir}`, () => { throw e; });
+    return;
+  }
+  const log = path.join(root, dir, 'meson-logs/testlog.json');
+  fs.rmSync(log, { force: true });
+  await command(['meson', 'test', '-C', dir, '--no-rebuild', ...suites.flatMap((s) => ['--suite', s])],
+    { limit_ms: 1_800_000, env: { ...process.env, SV_SHARED_DATA: process.env.SV_SHARED_DATA ?? path.join(root, '../shared/data'), ...env } });
+  for (const line of fs.readFileSync(log, 'utf8').split('\n').filter(Boolean)) {
+    const t = JSON.parse(line);
+    const output = `${t.stdout ?? ''}\n${t.stderr ?? ''}`;
+    const before = { ...counts };
+    const failed = count_cmocka(t.name, output);
+    if (t.result !== 'OK' && failed === 0) counts.failed++; // died between its tests
+    const n = counts.passed - before.passed;
+    console.log(`${t.result === 'OK' ? 'ok     ' : 'FAILED '} ${t.name}: ${n} tests${t.duration >= 1 ? ` (${t.duration.toFixed(1)} s)` : ''}`);
+    if (t.result !== 'OK') console.log(output.slice(-8000).replace(/^/gm, '        '));
+  }
+}
+
+// Each target names the libraries it needs in its first line: /* links: http base */
+async function fuzz() {
+  heading(`fuzz targets, ${FUZZ_SECONDS} s each`);
+  const dir = 'build-fuzz';
+  await configure(dir, ['-Db_sanitize=address,undefined', '-Db_lundef=false', '--buildtype=debugoptimized', '-Dwerror=false'],
+    { CC: 'clang', CFLAGS: '-fsanitize=fuzzer-no-link' });
+  for (const file of fs.readdirSync(path.join(root, 'tests/fuzz')).filter((f) => f.endsWith('_fuzz.c')).sort()) {
+    const name = file.slice(0, -'_fuzz.c'.length);
+    await test(`fuzz ${name}`, async () => {
+      const wanted = /links:([^*]*)\*\//.exec(fs.readFileSync(path.join(root, 'tests/fuzz', file), 'utf8').split('\n')[0])?.[1].trim().split(/[\s,]+/) ?? LIBRARIES;
+      const top = Math.max(...wanted.map((w) => LIBRARIES.indexOf(w)));
+      const libs = LIBRARIES.slice(0, top + 1).reverse().map((l) => `src/${l}/libsv-${l}.a`).filter((l) => fs.readFileSync(path.join(root, dir, 'build.ninja'), 'utf8').includes(`build ${l}:`));
+      const extra = [...fs.readFileSync(path.join(root, dir, 'build.ninja'), 'utf8').matchAll(/^build (\S+\.a):/gm)].map((m) => m[1]).filter((l) => !/\/libsv-(base|http|db|nn|models|engine|account|ai|workers)\.a$/.test(l));
+      await must(['ninja', '-C', dir, '-j', jobs, ...libs, ...extra]);
+      const exe = path.join(root, dir, `${name}_fuzz`);
+      await must(['clang', '-std=gnu17', '-D_GNU_SOURCE', `-DSV_SOURCE_ROOT="${root}"`, '-Isrc', '-g', '-O1', '-fsanitize=fuzzer,address,undefined', '-fno-sanitize-recover=undefined',
+        `tests/fuzz/${file}`, '-o', exe, '-Wl,--start-group', ...libs.map((l) => `${dir}/${l}`), ...extra.map((l) => `${dir}/${l}`), '-Wl,--end-group',
+        '-ljansson', '-lcrypto', '-lsqlite3', '-lcurl', '-lwslay', '-lseccomp', '-lm', '-lpthread']);
+      const seeds = path.join(root, 'tests/fuzz/seeds', name);
+      const corpus = path.join(root, dir, 'corpus', name);
+      fs.mkdirSync(corpus, { recursive: true });
+      const r = await command([exe, `-max_total_time=${FUZZ_SECONDS}`, '-timeout=5', '-rss_limit_mb=2048', '-print_final_stats=1', `-artifact_prefix=${dir}/crash-${name}-`, corpus, ...(fs.existsSync(seeds) ? [seeds] : [])], { limit_ms: 300_000 });
+      if (r.code !== 0) throw new Error(`exit ${r.code ?? r.signal}\n${r.all.slice(-5000)}`);
+      console.log(`        ${/number_of_executed_units: *(\d+)/.exec(r.all)?.[1]} inputs`);
+    }, 900_000);
+  }
+}
+
+// A file of tests/conformance wants a running platform and shares one with the others; one of tests/faults starts its own.
+async function system() {
+  heading('the whole platform');
+  let platform;
+  const only = process.env.TESTS; // a part of the file names
+  const files = (folder) => fs.readdirSync(path.join(root, 'tests', folder)).filter((f) => f.endsWith('.test.mjs') && (!only || f.includes(only))).sort().map((f) => path.join(root, 'tests', folder, f));
+  if (!await test('the platform starts', async () => { platform = await Platform.start(); })) return;
+  for (const file of files('conformance')) {
+    heading(path.basename(file));
+    const before = counts.failed;
+    await (await import(file)).run(test, platform);
+    if (counts.failed > before) console.log(platform.log.slice(-6000).replace(/^/gm, '        log: '));
+  }
+  await test('SIGTERM drains and exits 0', async () => {
+    const exit = await platform.stop();
+    if (exit.code !== 0) throw new Error(`exit ${JSON.stringify(exit)}\n${platform.log.slice(-3000)}`);
+  });
+  for (const file of files('faults')) {
+    heading(path.basename(file));
+    await (await import(file)).run(test);
+  }
+}
+
+const parts = process.argv.slice(2);
+const wanted = (part) => parts.length === 0 || parts.includes(part);
+try {
+  if (wanted('unit')) await unit('build', 'the build that is shipped', []);
+  if (wanted('system')) await system();
+  if (wanted('address')) {
+    await configure('build-address', ['-Db_sanitize=address,undefined', '-Db_lundef=false', '--buildtype=debugoptimized', '-Dwerror=false']);
+    await unit('build-address', 'address and undefined-behaviour sanitizers', [], { UBSAN_OPTIONS: 'halt_on_error=1:print_stacktrace=1', ASAN_OPTIONS: 'detect_leaks=1' });
+  }
+  if (wanted('thread')) {
+    await configure('build-thread', ['-Db_sanitize=thread', '-Db_lundef=false', '--buildtype=debugoptimized', '-Dwerror=false']);
+    await unit('build-thread', 'thread sanitizer', THREADED, { TSAN_OPTIONS: 'halt_on_error=1:second_deadlock_stack=1' });
+  }
+  if (wanted('fuzz')) await fuzz();
+} catch (e) {
+  counts.failed++;
+  console.log(`FAILED  the run itself\n${e.stack}`);
+}
+console.log(`\n${now()} s`);
+console.log(`${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`);
+process.exit(counts.failed ? 1 : 0);
