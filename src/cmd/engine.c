@@ -1,0 +1,29 @@
+/* engine.c - `selvedge engine`: the inference process, started by serve with its listening socket as descriptor 3 */
+#include <getopt.h>
+#include <signal.h>
+
+#include "base/log.h"
+#include "base/str.h"
+#include "cmd/cmd.h"
+#include "engine/engine.h"
+
+enum { LISTEN_FD = 3 };
+
+int sv_cmd_engine(int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"threads", required_argument, NULL, 't'}, {"drain-ms", required_argument, NULL, 'D'}, {0}};
+    int64_t threads = 0, drain_ms = 10000;
+    bool ok = true;
+    for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;)
+        switch (c) {
+        case 't': ok = ok && sv_str_to_i64(sv_str_of(optarg), &threads); break;
+        case 'D': ok = ok && sv_str_to_i64(sv_str_of(optarg), &drain_ms); break;
+        default: ok = false;
+        }
+    if (!ok || optind != argc || threads < 0 || threads > 1024)
+        return sv_cmd_usage("selvedge engine: started by `selvedge serve`\n");
+    sv_log_init("engine", SV_INFO);
+    signal(SIGPIPE, SIG_IGN);
+    return sv_engine_main(&(sv_engine_opts){.listen_fd = LISTEN_FD, .n_threads = (int)threads, .drain_ms = drain_ms});
+}
