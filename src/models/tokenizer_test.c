@@ -28,10 +28,10 @@ static uint64_t rng(void) /* xorshift64*, fixed seed: a failure repeats */
 
 static void shared_path(char out[512], const char *name)
 {
-    const char *root = getenv("SV_SHARED");
-    snprintf(out, 512, "%s/data/%s", root ? root : SV_SOURCE_ROOT "/../shared", name);
+    const char *data = getenv("SV_SHARED_DATA");
+    snprintf(out, 512, "%s/%s", data ? data : SV_SOURCE_ROOT "/../shared/data", name);
     if (!sv_file_exists(out)) {
-        print_message("%s is not there\n", out);
+        print_message("skipped: %s is not there\n", out);
         skip();
     }
 }

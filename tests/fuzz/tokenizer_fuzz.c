@@ -1,3 +1,4 @@
+/* links: models */
 /* tokenizer_fuzz.c - texts through a small vocabulary and back, and vocabularies that a stranger made
  *
  * The first byte picks: 'V' takes the rest as a GGUF file, anything else as the flags for a text. */
