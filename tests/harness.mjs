@@ -136,7 +136,7 @@ export class Platform {
   // Starts `selvedge serve` on a free port and waits until its API answers. opts: {data, args, exe, port}
   static async start(opts = {}) {
     const p = new Platform();
-    p.exe = opts.exe ?? path.join(root, 'build/selvedge');
+    p.exe = opts.exe ?? process.env.SELVEDGE_EXE ?? path.join(root, 'build/selvedge');
     p.owns_data = !opts.data;
     p.data = opts.data ?? temp_dir('data');
     p.args = opts.args ?? [];
