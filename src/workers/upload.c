@@ -218,7 +218,7 @@ static sv_rc check_binding(const json_t *b, size_t i, bool stored, sv_err *err)
     return refuse_kind(name.p, kind, err);
 }
 
-static sv_rc check_all(const json_t *bindings, bool stored, sv_err *err)
+sv_rc sv_bindings_check(const json_t *bindings, bool stored, sv_err *err)
 {
     if (!json_is_array(bindings))
         return sv_fail_api(err, SV_EINVAL, 10021, "'bindings' is not an array");
@@ -240,8 +240,6 @@ static sv_rc check_all(const json_t *bindings, bool stored, sv_err *err)
     return sv_limit_check(SV_LIMIT_VARS, n_vars, "variables and secrets", err);
 }
 
-sv_rc sv_bindings_check(const json_t *bindings, sv_err *err) { return check_all(bindings, false, err); }
-
 /* inv. 2: moves the values of secrets out of the bindings. */
 static void split_secrets(sv_upload *u)
 {
@@ -252,6 +250,15 @@ static void split_secrets(sv_upload *u)
             json_object_set(u->secrets, sv_json_cstr(b, "name"), json_object_get(b, "text"));
             json_object_del(b, "text");
         }
+}
+
+sv_rc sv_upload_of_bindings(sv_upload *out, const json_t *bindings, sv_err *err)
+{
+    if (sv_bindings_check(bindings, false, err) != SV_OK)
+        return err->code;
+    *out = (sv_upload){.bindings = json_deep_copy(bindings), .secrets = json_object()};
+    split_secrets(out);
+    return SV_OK;
 }
 
 static const json_t *find_binding(const json_t *bindings, const char *name)
@@ -309,7 +316,7 @@ sv_rc sv_upload_inherit(sv_upload *u, const json_t *bindings, const json_t *secr
         if (is_kept(u->keep, sv_json_cstr(b, "type")) && !find_binding(all, name))
             take_over(u, all, b, name, secrets);
     }
-    if (check_all(all, true, err) != SV_OK)
+    if (sv_bindings_check(all, true, err) != SV_OK)
         return err->code;
     json_decref(u->bindings);
     u->bindings = SV_TAKE(all);
@@ -544,7 +551,7 @@ static sv_rc apply_metadata(sv_upload *u, sv_arena *a, const json_t *meta, const
     copy_members(u->runtime, meta, of_version);
     if (json_is_array(json_object_get(meta, "keep_bindings")))
         u->keep = json_incref(json_object_get(meta, "keep_bindings"));
-    if (check_all(u->bindings, false, err) != SV_OK || read_assets(u, a, meta, err) != SV_OK || read_annotations(u, meta, err) != SV_OK)
+    if (sv_bindings_check(u->bindings, false, err) != SV_OK || read_assets(u, a, meta, err) != SV_OK || read_annotations(u, meta, err) != SV_OK)
         return err->code;
     split_secrets(u);
     return u->compatibility_date.p ? SV_OK : sv_fail(err, SV_ENOMEM, "no memory for the upload");

@@ -51,8 +51,11 @@ void sv_upload_done(sv_upload *u); /* zeroed is fine */
  * binding that is not there: error 10057 when `strict`, else left out. Checks the limits on all bindings together. */
 SV_MUST sv_rc sv_upload_inherit(sv_upload *u, const json_t *bindings, const json_t *secrets, bool strict, sv_err *err);
 
-/* Checks one set of bindings as an upload's: SV_EINVAL names the binding and its kind. Used by the settings route too. */
-SV_MUST sv_rc sv_bindings_check(const json_t *bindings, sv_err *err);
+/* An upload of bindings only, as a settings patch makes it: checked, its secrets split off. */
+SV_MUST sv_rc sv_upload_of_bindings(sv_upload *out, const json_t *bindings, sv_err *err);
+
+/* Checks one set of bindings: SV_EINVAL names the binding and its kind. Stored ones have no text in a secret_text. */
+SV_MUST sv_rc sv_bindings_check(const json_t *bindings, bool stored, sv_err *err);
 /* A secret's name and value, as `wrangler secret put` sets them. */
 SV_MUST sv_rc sv_secret_check(sv_str name, sv_str value, sv_err *err);
 /* What `assets.config` may hold; the result is new and whole: html_handling, not_found_handling, run_worker_first, _headers, _redirects. */

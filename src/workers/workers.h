@@ -34,7 +34,4 @@ SV_MUST sv_rc sv_workers_declare_all(sv_workers *w, sv_err *err);
 /* For sv_runtime_opts.prepare: what a process for the deployed version of `key` (and of the Workers bound with it) needs. ctx is the sv_workers. */
 SV_MUST sv_rc sv_workers_prepare(void *ctx, const char *key, sv_unit_spec *out, sv_arena *arena, sv_err *err);
 
-typedef struct sv_workers_counts { int64_t n_scripts, n_versions, n_deployments; } sv_workers_counts;
-SV_MUST sv_rc sv_workers_count(sv_workers *w, sv_workers_counts *out, sv_err *err);
-
 #endif
