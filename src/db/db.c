@@ -84,7 +84,7 @@ struct sv_db {
     write_req *head, *tail;
     bool stopping;
     sv_dbw *idle_readers;
-    int n_readers, n_reading;
+    int n_readers, n_calls; /* calls inside sv_db_write, sv_db_read, sv_db_backup: sv_db_close waits until they are out */
 };
 
 /* ---- errors ---- */
@@ -206,38 +206,41 @@ static sv_rc query_i64(sv_dbw *w, const char *sql, int64_t *out, sv_err *err)
     return rc;
 }
 
-/* "ok", or the first thing that is wrong. */
-static sv_rc check_pages(sv_dbw *w, const char *path, sv_err *err)
+static sv_rc query_word(sv_dbw *w, const char *sql, char out[200], sv_err *err)
 {
-    struct stat st;
-    if (stat(path, &st) < 0)
-        return sv_fail_errno(err, "stat");
-    if (st.st_size > CHECK_BYTES)
-        return SV_OK;
     sqlite3_stmt *s = NULL;
-    if (sqlite3_prepare_v2(w->h, "PRAGMA quick_check(1)", -1, &s, NULL) != SQLITE_OK)
+    if (sqlite3_prepare_v2(w->h, sql, -1, &s, NULL) != SQLITE_OK)
         return fail_sql(err, w->h);
-    sv_rc rc = SV_OK;
-    if (sqlite3_step(s) != SQLITE_ROW)
-        rc = fail_sql(err, w->h);
-    else if (strcmp((const char *)sqlite3_column_text(s, 0), "ok") != 0)
-        rc = sv_fail(err, SV_EFORMAT, "damaged: %.200s", (const char *)sqlite3_column_text(s, 0));
+    const char *text = sqlite3_step(s) == SQLITE_ROW ? (const char *)sqlite3_column_text(s, 0) : NULL;
+    if (text)
+        snprintf(out, 200, "%s", text);
+    sv_rc rc = text ? SV_OK : fail_sql(err, w->h);
     sqlite3_finalize(s);
     return rc;
 }
 
+static sv_rc check_pages(sv_dbw *w, const char *path, sv_err *err)
+{
+    struct stat st;
+    char word[200]; /* "ok", or the first thing that is wrong */
+    if (stat(path, &st) < 0)
+        return sv_fail_errno(err, "stat");
+    if (st.st_size > CHECK_BYTES)
+        return SV_OK;
+    if (query_word(w, "PRAGMA quick_check(1)", word, err) != SV_OK)
+        return err->code;
+    return strcmp(word, "ok") == 0 ? SV_OK : sv_fail(err, SV_EFORMAT, "damaged: %s", word);
+}
+
 static sv_rc set_wal(sv_dbw *w, sv_err *err)
 {
-    sqlite3_stmt *s = NULL;
-    sv_rc rc = SV_OK;
-    if (sqlite3_prepare_v2(w->h, "PRAGMA journal_mode = WAL", -1, &s, NULL) != SQLITE_OK || sqlite3_step(s) != SQLITE_ROW)
-        rc = fail_sql(err, w->h);
-    else if (strcmp((const char *)sqlite3_column_text(s, 0), "wal") != 0)
-        rc = sv_fail(err, SV_EIO, "the file system has no write-ahead log (shared memory maps)");
-    sqlite3_finalize(s);
-    char sql[128];
+    char word[200], sql[128];
+    if (query_word(w, "PRAGMA journal_mode = WAL", word, err) != SV_OK)
+        return err->code;
+    if (strcmp(word, "wal") != 0)
+        return sv_fail(err, SV_EIO, "the file system has no shared memory maps, so no write-ahead log");
     snprintf(sql, sizeof sql, "PRAGMA synchronous = FULL; PRAGMA journal_size_limit = %d", WAL_KEEP_BYTES);
-    return rc == SV_OK ? exec(w, sql, err) : rc;
+    return exec(w, sql, err);
 }
 
 /* One step: another process may have taken it since we looked, so the version is read again inside the transaction. */
@@ -279,6 +282,7 @@ static void *writer_main(void *arg);
 
 sv_rc sv_db_open(sv_db **out, const char *path, const char *const *migrations, int n_migrations, sv_err *err)
 {
+    SV_ASSERT(sqlite3_threadsafe()); /* a build without mutexes has no business here */
     if (create_file(path, err) != SV_OK)
         return err->code;
     SV_AUTO(sv_db_closep) sv_db *db = sv_xnew0(sv_db);
@@ -302,7 +306,7 @@ sv_db *sv_db_close(sv_db *db)
         pthread_mutex_lock(&db->lock);
         db->stopping = true;
         pthread_cond_signal(&db->work);
-        while (db->n_reading > 0)
+        while (db->n_calls > 0)
             pthread_cond_wait(&db->idle, &db->lock);
         pthread_mutex_unlock(&db->lock);
         pthread_join(db->writer, NULL);
@@ -444,6 +448,7 @@ sv_rc sv_db_write(sv_db *db, sv_db_fn fn, void *arg, sv_err *err)
     if (db->stopping) {
         q.rc = sv_fail(&q.err, SV_ECANCELED, "the database is being closed");
     } else {
+        db->n_calls++;
         if (db->tail)
             db->tail->next = &q;
         else
@@ -452,6 +457,8 @@ sv_rc sv_db_write(sv_db *db, sv_db_fn fn, void *arg, sv_err *err)
         pthread_cond_signal(&db->work);
         while (!q.done)
             pthread_cond_wait(&q.cond, &db->lock);
+        if (--db->n_calls == 0 && db->stopping)
+            pthread_cond_broadcast(&db->idle);
     }
     pthread_mutex_unlock(&db->lock);
     pthread_cond_destroy(&q.cond);
@@ -485,7 +492,7 @@ static sv_rc reader_take(sv_db *db, sv_dbw **out, sv_err *err)
         db->idle_readers = r->next_idle;
     else
         db->n_readers++;
-    db->n_reading++;
+    db->n_calls++;
     pthread_mutex_unlock(&db->lock);
     if (r || reader_open(&r, db->path, err) == SV_OK) {
         *out = r;
@@ -493,7 +500,7 @@ static sv_rc reader_take(sv_db *db, sv_dbw **out, sv_err *err)
     }
     pthread_mutex_lock(&db->lock);
     db->n_readers--;
-    db->n_reading--;
+    db->n_calls--;
     pthread_cond_broadcast(&db->idle);
     pthread_mutex_unlock(&db->lock);
     return err->code;
@@ -504,7 +511,7 @@ static void reader_give(sv_db *db, sv_dbw *r)
     pthread_mutex_lock(&db->lock);
     r->next_idle = db->idle_readers;
     db->idle_readers = r;
-    db->n_reading--;
+    db->n_calls--;
     pthread_cond_broadcast(&db->idle); /* readers that wait, or sv_db_close */
     pthread_mutex_unlock(&db->lock);
 }
@@ -525,34 +532,47 @@ sv_rc sv_db_read(sv_db *db, sv_db_read_fn fn, void *arg, sv_err *err)
     return rc;
 }
 
+/* All pages in one step are one read transaction: consistent, and the writer goes on. */
+static sv_rc copy_pages(sqlite3 *from, const char *to_path, sv_err *err)
+{
+    sqlite3 *to = NULL;
+    sqlite3_backup *b = NULL;
+    sv_rc rc = SV_OK;
+    if (sqlite3_open_v2(to_path, &to, SQLITE_OPEN_READWRITE | SQLITE_OPEN_EXRESCODE, NULL) != SQLITE_OK ||
+        !(b = sqlite3_backup_init(to, "main", from, "main")))
+        rc = fail_sql(err, to);
+    if (b) {
+        sqlite3_backup_step(b, -1);
+        if (sqlite3_backup_finish(b) != SQLITE_OK) /* step's error too, and the reason is in `to` */
+            rc = fail_sql(err, to);
+    }
+    sqlite3_close(to);
+    return rc;
+}
+
+static sv_rc sync_folder_of(const char *path, sv_err *err)
+{
+    const char *slash = strrchr(path, '/');
+    SV_AUTO(sv_freep) char *folder = slash ? sv_xstrndup(path, (size_t)(slash - path) + 1) : sv_xstrdup(".");
+    SV_AUTO(sv_fd_closep) int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return fd >= 0 && fsync(fd) == 0 ? SV_OK : sv_fail_errno(err, "sync '%s'", folder);
+}
+
 sv_rc sv_db_backup(sv_db *db, const char *to_path, sv_err *err)
 {
     SV_AUTO(sv_fd_closep) int fd = open(to_path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (fd < 0)
         return sv_fail_errno(err, "create '%s'", to_path);
     sv_dbw *r = NULL;
-    if (reader_take(db, &r, err) != SV_OK) {
-        unlink(to_path);
-        return err->code;
+    sv_rc rc = reader_take(db, &r, err);
+    if (rc == SV_OK) {
+        rc = copy_pages(r->h, to_path, err);
+        reader_give(db, r);
     }
-    /* All pages in one step are one read transaction: consistent, and the writer goes on. */
-    sqlite3 *to = NULL;
-    sqlite3_backup *b = NULL;
-    sv_rc rc = SV_OK;
-    int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_EXRESCODE;
-    if (sqlite3_open_v2(to_path, &to, flags, NULL) != SQLITE_OK || !(b = sqlite3_backup_init(to, "main", r->h, "main")))
-        rc = fail_sql(err, to);
-    else if (sqlite3_backup_step(b, -1) != SQLITE_DONE) {
-        sqlite3_backup_finish(b); /* leaves the reason in `to` */
-        b = NULL;
-        rc = fail_sql(err, to);
-    }
-    if (b && sqlite3_backup_finish(b) != SQLITE_OK)
-        rc = fail_sql(err, to);
-    sqlite3_close(to);
-    reader_give(db, r);
     if (rc == SV_OK && fsync(fd) < 0)
         rc = sv_fail_errno(err, "sync");
+    if (rc == SV_OK)
+        rc = sync_folder_of(to_path, err);
     if (rc == SV_OK)
         return SV_OK;
     unlink(to_path);

@@ -329,6 +329,43 @@ static void two_databases_on_one_file_wait_for_each_other(void **state)
     sv_db_close(db[1]);
 }
 
+static void *close_it(void *db)
+{
+    sv_db_close(db);
+    return NULL;
+}
+
+static void close_waits_for_the_writes_in_progress(void **state)
+{
+    (void)state;
+    char path[128];
+    snprintf(path, sizeof path, "%s", fresh());
+    sv_db *db = must_open(path);
+    gate g;
+    sem_init(&g.inside, 0, 0);
+    sem_init(&g.go, 0, 0);
+    note n = {.id = 1};
+    job holder = {.db = db, .fn = hold, .arg = &g}, waiting = {.db = db, .fn = add_note, .arg = &n};
+    pthread_create(&holder.thread, NULL, run_job, &holder);
+    sem_wait(&g.inside);
+    pthread_create(&waiting.thread, NULL, run_job, &waiting);
+    usleep(50000); /* it is in the queue */
+    pthread_t closer;
+    pthread_create(&closer, NULL, close_it, db);
+    usleep(50000);
+    sem_post(&g.go);
+    pthread_join(holder.thread, NULL);
+    pthread_join(waiting.thread, NULL);
+    pthread_join(closer, NULL);
+    assert_int_equal(holder.rc, SV_OK);
+    assert_int_equal(waiting.rc, SV_OK);
+    db = must_open(path);
+    assert_int_equal(count(db), 1);
+    sv_db_close(db);
+    sem_destroy(&g.inside);
+    sem_destroy(&g.go);
+}
+
 /* ---- readers ---- */
 
 static sv_rc look_twice(sv_dbw *r, void *arg, sv_err *err)
@@ -950,6 +987,7 @@ int main(void)
         cmocka_unit_test(one_that_fills_the_disk_takes_nothing_of_its_group),
         cmocka_unit_test(a_function_that_ends_the_transaction_itself_is_told),
         cmocka_unit_test(two_databases_on_one_file_wait_for_each_other),
+        cmocka_unit_test(close_waits_for_the_writes_in_progress),
         cmocka_unit_test(a_reader_sees_one_moment_and_stops_no_writer),
         cmocka_unit_test(a_reader_cannot_write),
         cmocka_unit_test(more_readers_than_connections_take_turns),
