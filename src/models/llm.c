@@ -1,0 +1,290 @@
+/* llm.c - opens a language model file, and flattens a step into rows
+ *
+ * What all families share lives here: the file, tokenizer, template and reference count on one side; on the other, turning a step's
+ * chunks into plain rows. A family (llama.c) sees `n_rows` rows, each with a token, a position and a page, and does with
+ * each what it would do if the row were alone; that is the whole of the company-proof promise, since the kernels keep it for
+ * theirs (kernels_body.h).
+ *
+ * Invariants after sv_llm_open:
+ *   1. Every hyper-parameter is in range, every tensor has the shape that follows from them, and a type the kernels compute. A step
+ *      checks nothing but its arguments.
+ *   2. The tokenizer has as many tokens as the embedding has rows, so an id that it gives is a row that exists.
+ *   3. Weights stay in the map of the file; memory beside it is some bytes a tensor, plus the tokenizer. */
+#include "models/llm_impl.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/mem.h"
+
+static const sv_family *const families[] = {&sv_family_llama};
+
+enum { ALIGN = 64 };
+
+/* --- what families read with -------------------------------------------------------------------------------------- */
+
+static const sv_tensor *find(const sv_llm *m, char name[64], const char *fmt, int i_layer)
+{
+    const char *at = strstr(fmt, "%d");
+    if (at)
+        snprintf(name, 64, "%.*s%d%s", (int)(at - fmt), fmt, i_layer, at + 2);
+    else
+        snprintf(name, 64, "%s", fmt);
+    return sv_gguf_tensor(m->gguf, name);
+}
+
+sv_rc sv_llm_matrix(const sv_llm *m, const sv_tensor **out, const char *fmt, int i_layer, int64_t n_in, int64_t n_out, sv_err *err)
+{
+    char name[64];
+    const sv_tensor *t = find(m, name, fmt, i_layer);
+    if (!t)
+        return sv_fail(err, SV_EFORMAT, "tensor '%s' is missing", name);
+    if (t->dims[0] != n_in || t->dims[1] != n_out || t->dims[2] != 1 || t->dims[3] != 1)
+        return sv_fail(err, SV_EFORMAT, "tensor '%s': shape [%" PRId64 ", %" PRId64 ", %" PRId64 ", %" PRId64 "], wanted [%" PRId64 ", %" PRId64 "]",
+                       name, t->dims[0], t->dims[1], t->dims[2], t->dims[3], n_in, n_out);
+    if (!sv_type_get(t->type)->computable)
+        return sv_fail(err, SV_EFORMAT, "tensor '%s': type %s is not supported; convert the model to another type", name, sv_type_get(t->type)->name);
+    *out = t;
+    return SV_OK;
+}
+
+sv_rc sv_llm_vector(const sv_llm *m, const float **out, const char *fmt, int i_layer, int64_t n, bool optional, sv_err *err)
+{
+    char name[64];
+    const sv_tensor *t = find(m, name, fmt, i_layer);
+    if (!t && optional) {
+        *out = NULL;
+        return SV_OK;
+    }
+    if (sv_llm_matrix(m, &t, fmt, i_layer, n, 1, err) != SV_OK)
+        return err->code;
+    if (t->type != SV_F32)
+        return sv_fail(err, SV_EFORMAT, "tensor '%s': type %s, wanted F32", name, sv_type_get(t->type)->name);
+    *out = t->data;
+    return SV_OK;
+}
+
+sv_rc sv_llm_param(const sv_llm *m, const char *key, int64_t min, int64_t max, int32_t *out, sv_err *err)
+{
+    char name[96];
+    int64_t v = *out;
+    snprintf(name, sizeof name, "%s.%s", m->info.arch, key);
+    if (sv_gguf_i64(m->gguf, name, min, max, &v, err) != SV_OK)
+        return err->code;
+    if (v < min)
+        return sv_fail(err, SV_EFORMAT, "key '%s' is missing", name);
+    if (v > max) /* only a default can be */
+        return sv_fail(err, SV_EFORMAT, "key '%s' is missing, and its default %" PRId64 " is over %" PRId64, name, v, max);
+    *out = (int32_t)v;
+    return SV_OK;
+}
+
+/* --- open --------------------------------------------------------------------------------------------------------- */
+
+static void copy_text(char *dst, size_t size, sv_str s)
+{
+    size_t n = sv_utf8_valid(s) ? s.n : 0;
+    if (n >= size)
+        n = sv_utf8_whole((sv_str){s.p, size - 1});
+    memcpy(dst, s.p ? s.p : "", n);
+    dst[n] = '\0';
+}
+
+/* Sizes, and the type that most weight bytes have. */
+static void measure(sv_llm *m)
+{
+    size_t bytes[SV_N_TYPES] = {0}, most = 0;
+    for (size_t i = 0; i < sv_gguf_n_tensors(m->gguf); i++) {
+        const sv_tensor *t = sv_gguf_tensor_at(m->gguf, i);
+        m->info.n_params += t->dims[0] * t->dims[1] * t->dims[2] * t->dims[3];
+        bytes[t->type] += t->n_bytes;
+    }
+    for (uint32_t type = 0; type < SV_N_TYPES; type++)
+        if (bytes[type] > most) {
+            most = bytes[type];
+            snprintf(m->info.weights, sizeof m->info.weights, "%s", sv_type_get(type)->name);
+        }
+}
+
+static sv_rc find_family(sv_llm *m, sv_err *err)
+{
+    sv_str arch = {0};
+    if (sv_gguf_str(m->gguf, "general.architecture", &arch, err) != SV_OK)
+        return err->code;
+    if (!arch.p)
+        return sv_fail(err, SV_EFORMAT, "key 'general.architecture' is missing");
+    for (size_t i = 0; i < SV_LEN(families); i++)
+        if (sv_str_is(arch, families[i]->arch)) {
+            m->family = families[i];
+            snprintf(m->info.arch, sizeof m->info.arch, "%s", families[i]->arch);
+            return SV_OK;
+        }
+    copy_text(m->info.arch, sizeof m->info.arch, arch);
+    return sv_fail(err, SV_EFORMAT, "architecture '%s' is not supported; supported: %s", m->info.arch, families[0]->arch);
+}
+
+static sv_rc read_text_parts(sv_llm *m, sv_err *err)
+{
+    sv_str name = {0}, source = {0};
+    sv_err why = {0}; /* a template that does not compile harms those who need it only */
+    if (sv_gguf_str(m->gguf, "general.name", &name, err) != SV_OK || sv_gguf_str(m->gguf, "tokenizer.chat_template", &source, err) != SV_OK)
+        return err->code;
+    copy_text(m->info.name, sizeof m->info.name, name);
+    if (sv_tokenizer_from_gguf(&m->tokenizer, m->gguf, err) != SV_OK)
+        return err->code;
+    if (!source.p)
+        m->template_error = sv_xstrdup("the model has no chat template");
+    else if (sv_template_compile(&m->template, source, &why) != SV_OK)
+        m->template_error = sv_xasprintf("key 'tokenizer.chat_template': %s", why.msg);
+    return SV_OK;
+}
+
+static sv_rc load(sv_llm *m, sv_err *err)
+{
+    int64_t n_files = 1;
+    if (find_family(m, err) != SV_OK || sv_gguf_i64(m->gguf, "split.count", 0, INT32_MAX, &n_files, err) != SV_OK)
+        return err->code;
+    if (n_files > 1)
+        return sv_fail(err, SV_EFORMAT, "one of %" PRId64 " parts of a split file; join them first", n_files);
+    measure(m);
+    if (read_text_parts(m, err) != SV_OK)
+        return err->code;
+    m->info.n_vocab = sv_tokenizer_n_vocab(m->tokenizer); /* inv. 2: the family checks the embedding against it */
+    return m->family->load(m, err);
+}
+
+sv_rc sv_llm_open(sv_llm **out, const char *path, sv_err *err)
+{
+    SV_AUTO(sv_llm_unrefp) sv_llm *m = sv_xnew0(sv_llm);
+    m->n_refs = 1;
+    if (sv_gguf_open(&m->gguf, path, err) != SV_OK)
+        return err->code;
+    m->info.size_bytes = sv_gguf_size(m->gguf);
+    if (load(m, err) != SV_OK)
+        return sv_wrap(err, "'%s'", path);
+    *out = SV_TAKE(m);
+    return SV_OK;
+}
+
+sv_llm *sv_llm_ref(sv_llm *m)
+{
+    atomic_fetch_add_explicit(&m->n_refs, 1, memory_order_relaxed);
+    return m;
+}
+
+sv_llm *sv_llm_unref(sv_llm *m)
+{
+    if (!m || atomic_fetch_sub_explicit(&m->n_refs, 1, memory_order_acq_rel) != 1)
+        return NULL;
+    if (m->family)
+        m->family->unload(m);
+    sv_template_free(m->template);
+    free(m->template_error);
+    sv_tokenizer_free(m->tokenizer);
+    sv_gguf_close(m->gguf);
+    free(m);
+    return NULL;
+}
+
+const sv_llm_info *sv_llm_get_info(const sv_llm *m)
+{
+    return &m->info;
+}
+
+const sv_tokenizer *sv_llm_tokenizer(const sv_llm *m)
+{
+    return m->tokenizer;
+}
+
+const sv_template *sv_llm_template(const sv_llm *m)
+{
+    return m->template;
+}
+
+const char *sv_llm_template_error(const sv_llm *m)
+{
+    return m->template_error;
+}
+
+size_t sv_llm_kv_page_bytes(const sv_llm *m)
+{
+    return (size_t)m->info.n_layer * sv_kv_layer_floats(m->info.n_head_kv, m->info.head_dim) * sizeof(float);
+}
+
+/* --- workspace and step ------------------------------------------------------------------------------------------- */
+
+/* Hands out the next `bytes` of memory, or only counts when memory is NULL. */
+static void *cut(uint8_t *memory, size_t *at, size_t bytes)
+{
+    void *p = memory ? memory + *at : NULL;
+    *at += (bytes + ALIGN - 1) / ALIGN * ALIGN;
+    return p;
+}
+
+/* Lays the buffers out; returns the bytes needed. No product overflows: rows are 31 bits, and a row is below 2^21 bytes
+ * (inv. 1 bounds every width by SV_MAX_ROW). */
+static size_t lay_out(sv_llm_ws *ws, const sv_llm *m, uint8_t *memory)
+{
+    const sv_llm_info *i = &m->info;
+    size_t at = 0, n = (size_t)ws->max_rows, f = n * sizeof(float);
+    size_t n_q = (size_t)i->n_head * (size_t)i->head_dim, n_kv = (size_t)i->n_head_kv * (size_t)i->head_dim;
+    ws->x = cut(memory, &at, f * (size_t)i->n_embd);
+    ws->h = cut(memory, &at, f * (size_t)i->n_embd);
+    ws->q = cut(memory, &at, f * n_q);
+    ws->att = cut(memory, &at, f * n_q);
+    ws->k = cut(memory, &at, f * n_kv);
+    ws->v = cut(memory, &at, f * n_kv);
+    ws->gate = cut(memory, &at, f * (size_t)i->n_ff);
+    ws->up = cut(memory, &at, f * (size_t)i->n_ff);
+    ws->cos_sin = cut(memory, &at, f * (size_t)m->n_rot);
+    ws->rows = cut(memory, &at, n * sizeof *ws->rows);
+    ws->chunks = cut(memory, &at, n * sizeof *ws->chunks);
+    ws->out_rows = cut(memory, &at, n * sizeof *ws->out_rows);
+    ws->logits = cut(memory, &at, n * sizeof *ws->logits);
+    return at;
+}
+
+sv_rc sv_llm_ws_new(sv_llm_ws **out, const sv_llm *m, int32_t max_rows, sv_err *err)
+{
+    SV_ASSERT(max_rows > 0);
+    SV_AUTO(sv_llm_ws_freep) sv_llm_ws *ws = sv_xnew0(sv_llm_ws);
+    ws->max_rows = max_rows;
+    size_t bytes = lay_out(ws, m, NULL);
+    if (!(ws->memory = sv_try_aligned(bytes, ALIGN)))
+        return sv_fail(err, SV_ENOMEM, "no memory for a step of %d rows: %zu MiB", max_rows, bytes >> 20);
+    lay_out(ws, m, ws->memory);
+    *out = SV_TAKE(ws);
+    return SV_OK;
+}
+
+sv_llm_ws *sv_llm_ws_free(sv_llm_ws *ws)
+{
+    if (ws)
+        free(ws->memory);
+    free(ws);
+    return NULL;
+}
+
+static void add_chunk(const sv_llm *m, sv_llm_ws *ws, const sv_llm_chunk *c)
+{
+    SV_ASSERT(c->n_tokens > 0 && c->pos >= 0 && c->n_tokens <= ws->max_rows - ws->n_rows && c->pos <= m->info.n_ctx - c->n_tokens);
+    ws->chunks[ws->n_chunks++] = (sv_attn_chunk){.pages = c->pages, .pos = c->pos, .n_rows = c->n_tokens, .row = ws->n_rows};
+    for (int32_t i = 0; i < c->n_tokens; i++) {
+        SV_ASSERT(c->tokens[i] >= 0 && c->tokens[i] < m->info.n_vocab);
+        ws->rows[ws->n_rows++] = (sv_llm_row){c->tokens[i], c->pos + i, c->pages[(c->pos + i) / SV_KV_PAGE]};
+    }
+    if (c->logits) {
+        ws->out_rows[ws->n_out] = ws->n_rows - 1;
+        ws->logits[ws->n_out++] = c->logits;
+    }
+}
+
+void sv_llm_step(const sv_llm *m, sv_llm_ws *ws, sv_pool *pool, const sv_llm_chunk *chunks, int32_t n_chunks)
+{
+    ws->n_rows = ws->n_chunks = ws->n_out = 0;
+    for (int32_t i = 0; i < n_chunks; i++)
+        add_chunk(m, ws, &chunks[i]);
+    if (ws->n_rows > 0)
+        m->family->step(m, ws, pool);
+}
