@@ -1,0 +1,102 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "workers/super.h"
+
+static void packed(sv_buf *out)
+{
+    const char *argv[] = {"/bin/program", "serve", "", NULL}, *env[] = {"A=1", "SECRET=x=y", NULL}, *listen[] = {"/run/a.sock", NULL};
+    const char *read[] = {"/lib", NULL}, *write[] = {NULL};
+    sv_spawn s = {.argv = argv, .env = env, .listen = listen, .control = true,
+                  .sandbox = {.on = true, .read_paths = read, .write_paths = write, .data_bytes = 123456789, .n_files = 7}};
+    sv_err err = {0};
+    int fd = -1;
+    char block[4096];
+    assert_int_equal(sv_spawn_pack(&fd, &s, &err), SV_OK);
+    ssize_t n = pread(fd, block, sizeof block, 0);
+    close(fd);
+    assert_true(n > 0);
+    sv_buf_init(out, 0);
+    sv_buf_add(out, block, (size_t)n);
+}
+
+static void a_packed_program_comes_out_as_it_went_in(void **state)
+{
+    (void)state;
+    SV_AUTO(sv_buf_donep) sv_buf b;
+    SV_AUTO(sv_arena_freep) sv_arena *a = sv_arena_create(0);
+    sv_spawn s = {0};
+    sv_err err = {0};
+    packed(&b);
+    assert_int_equal(sv_spawn_unpack(&s, sv_buf_str(&b), a, &err), SV_OK);
+    assert_string_equal(s.argv[0], "/bin/program");
+    assert_string_equal(s.argv[2], "");
+    assert_null(s.argv[3]);
+    assert_string_equal(s.env[1], "SECRET=x=y");
+    assert_string_equal(s.listen[0], "/run/a.sock");
+    assert_string_equal(s.sandbox.read_paths[0], "/lib");
+    assert_null(s.sandbox.write_paths[0]);
+    assert_true(s.control && !s.restart && s.sandbox.on);
+    assert_int_equal(s.sandbox.data_bytes, 123456789);
+    assert_int_equal(s.sandbox.n_files, 7);
+}
+
+static void a_cut_or_longer_package_is_refused(void **state)
+{
+    (void)state;
+    SV_AUTO(sv_buf_donep) sv_buf b;
+    SV_AUTO(sv_arena_freep) sv_arena *a = sv_arena_create(0);
+    sv_err err = {0};
+    packed(&b);
+    for (size_t n = 0; n < b.n; n++) {
+        sv_spawn s = {0};
+        assert_int_equal(sv_spawn_unpack(&s, (sv_str){b.p, n}, a, &err), SV_EFORMAT);
+        assert_null(s.argv);
+    }
+    sv_spawn s = {0};
+    sv_buf_addc(&b, 'x');
+    assert_int_equal(sv_spawn_unpack(&s, sv_buf_str(&b), a, &err), SV_EFORMAT);
+}
+
+static void sockets_lie_in_the_data_folder_where_its_path_is_short(void **state)
+{
+    (void)state;
+    char shallow[] = "/tmp/sv-run-XXXXXX", deep[160], run[64];
+    sv_err err = {0};
+    assert_non_null(mkdtemp(shallow));
+    assert_int_equal(sv_run_dir(run, shallow, &err), SV_OK);
+    assert_true(strncmp(run, shallow, strlen(shallow)) == 0);
+    rmdir(run);
+    snprintf(deep, sizeof deep, "%s/a-folder-whose-name-is-long/another-folder-with-a-long-name", shallow);
+    assert_int_equal(sv_run_dir(run, deep, &err), SV_ENOENT);
+    char cmd[220];
+    snprintf(cmd, sizeof cmd, "mkdir -p %s", deep);
+    assert_int_equal(system(cmd), 0);
+    char again[64];
+    assert_int_equal(sv_run_dir(run, deep, &err), SV_OK);
+    assert_int_equal(sv_run_dir(again, deep, &err), SV_OK);
+    assert_string_equal(run, again);
+    assert_true(strncmp(run, shallow, strlen(shallow)) != 0 && strlen(run) < 60);
+    rmdir(run);
+    snprintf(cmd, sizeof cmd, "rm -r %s", shallow);
+    assert_int_equal(system(cmd), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_packed_program_comes_out_as_it_went_in),
+        cmocka_unit_test(a_cut_or_longer_package_is_refused),
+        cmocka_unit_test(sockets_lie_in_the_data_folder_where_its_path_is_short),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
