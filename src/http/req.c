@@ -79,12 +79,16 @@ static uint64_t mixed(uint64_t x) /* the finisher of splitmix64: neighbours in, 
     return x ^ (x >> 31);
 }
 
-/* An authority ends at '/', '?', '#' or the end of the URL. */
+/* What follows the authority of an absolute URL; {NULL, 0} for other targets. An authority ends at '/', '?', '#' or the end. */
 static sv_str behind_authority(sv_str url)
 {
-    size_t i = (size_t)((const char *)memmem(url.p, url.n, "://", 3) - url.p) + 3;
-    while (i < url.n && url.p[i] != '/' && url.p[i] != '?' && url.p[i] != '#')
+    size_t i = 0;
+    while (i + 3 <= url.n && memcmp(url.p + i, "://", 3) != 0)
         i++;
+    if (i == 0 || i + 3 > url.n)
+        return (sv_str){NULL, 0};
+    for (i += 3; i < url.n && url.p[i] != '/' && url.p[i] != '?' && url.p[i] != '#'; i++)
+        ;
     return (sv_str){url.p + i, url.n - i};
 }
 
@@ -95,16 +99,17 @@ bool sv_req_head_done(sv_req *r)
     sv_hex(r->id_hex, id, sizeof id);
 
     r->target = (sv_str){r->base + r->url, r->n_url};
-    sv_str rest = r->target;
-    if (r->s->o.proxy && rest.n > 0 && rest.p[0] != '/' && memmem(rest.p, rest.n, "://", 3)) {
-        rest = behind_authority(rest);
-        if (rest.n == 0 || rest.p[0] != '/') { /* "http://host?x" means "/?x" */
-            r->path = SV_STR("/");
-            r->query = rest.n > 0 && rest.p[0] == '?' ? (sv_str){rest.p + 1, rest.n - 1} : (sv_str){NULL, 0};
-            return true;
-        }
-    } else if (r->method != HTTP_CONNECT && !sv_str_is(rest, "*") && (rest.n == 0 || rest.p[0] != '/')) {
+    sv_str rest = r->target, tail = {NULL, 0};
+    if (r->s->o.proxy && rest.n > 0 && rest.p[0] != '/' && r->method != HTTP_CONNECT)
+        tail = behind_authority(rest);
+    if (tail.p)
+        rest = tail;
+    else if (r->method != HTTP_CONNECT && !sv_str_is(rest, "*") && (rest.n == 0 || rest.p[0] != '/'))
         return false;
+    if (tail.p && (rest.n == 0 || rest.p[0] != '/')) { /* "http://host?x" means "/?x" */
+        r->path = SV_STR("/");
+        r->query = rest.n > 0 && rest.p[0] == '?' ? (sv_str){rest.p + 1, rest.n - 1} : (sv_str){NULL, 0};
+        return true;
     }
     const char *hash = memchr(rest.p, '#', rest.n);
     if (hash)
