@@ -14,6 +14,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #include "account/limits.h"
 #include "base/json.h"
@@ -637,6 +638,8 @@ sv_rc sv_upload_parse(sv_upload *out, sv_arena *a, sv_str content_type, sv_str b
     sv_parts parts = {0};
     sv_upload u = {0};
     SV_AUTO(sv_json_decrefp) json_t *meta = NULL;
+    if (content_type.n < 10 || strncasecmp(content_type.p, "multipart/", 10) != 0)
+        content_type = (sv_str){0}; /* the SDK says application/javascript over a form: the body's first line shows the boundary */
     if (sv_multipart_parse(&parts, a, content_type, body, err) != SV_OK) {
         err->api_code = 10026;
         return err->code;
