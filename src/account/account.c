@@ -3,9 +3,9 @@
  * A token is 30 random bytes in base64url behind "sv_"; the table holds HMAC-SHA256(token.key, token). Who reads the database alone can
  * neither use nor guess at tokens; and a look-up by a keyed hash tells nothing by its time.
  *
- * The check runs on a loop thread and must not touch the disk. So all live tokens sit in a table in memory; a watch thread reads the generation
- * row once a second and loads the table anew when another process (`selvedge token`) has raised it. Changes made through this object are
- * in the table before they return.
+ * The check runs on a loop thread and must not touch the disk. So all live tokens sit in a table in memory; a watch thread reads the
+ * generation row once a second and loads the table anew when another process (`selvedge token`) has raised it. Changes made through this
+ * object are in the table before they return.
  *
  * First start, with DATA locked against a second first start: keys, then DATA/account and DATA/token, then one transaction with both rows.
  * A crash before the commit leaves files that the next start replaces, as long as there is no account; after it nothing is missing.
@@ -227,7 +227,8 @@ static sv_rc read_first_id(sv_dbw *r, void *arg, sv_err *err) /* leaves "" when 
 {
     bool row = false;
     SV_AUTO(sv_stmt_donep) sv_stmt q = {0};
-    if (sv_stmt_prep(&q, r, "SELECT id FROM accounts ORDER BY created_ms, id LIMIT 1", err) != SV_OK || sv_stmt_step(&q, &row, err) != SV_OK)
+    if (sv_stmt_prep(&q, r, "SELECT id FROM accounts ORDER BY created_ms, id LIMIT 1", err) != SV_OK ||
+        sv_stmt_step(&q, &row, err) != SV_OK)
         return err->code;
     if (row)
         copy_col(&q, 0, arg, 33);
@@ -436,7 +437,8 @@ static sv_rc check_name(const char *name, sv_err *err)
 {
     size_t n = strlen(name);
     if (n == 0 || (int64_t)n > sv_limit_value(SV_LIMIT_TOKEN_NAME_BYTES))
-        return sv_fail(err, SV_EINVAL, "a token's name has 1 to %lld bytes, not %zu", (long long)sv_limit_value(SV_LIMIT_TOKEN_NAME_BYTES), n);
+        return sv_fail(err, SV_EINVAL, "a token's name has 1 to %lld bytes, not %zu",
+                       (long long)sv_limit_value(SV_LIMIT_TOKEN_NAME_BYTES), n);
     if (is_hex_id(name))
         return sv_fail(err, SV_EINVAL, "a token's name must not look like an id");
     for (size_t i = 0; i < n; i++)

@@ -1,8 +1,8 @@
 /* account_rest.c - who am I, in Cloudflare's REST; and the bearer check before every route
  *
- * What wrangler makes of a refusal depends on the call: a bad token must be 401/1000 at tokens/verify, 403/9109 at /user and 403/10000 everywhere
- * else, or its diagnosis of the first failure fails too and prints a stack. OpenAI's SDK reads `error.message`, not the envelope, so
- * refusals below ai/v1 carry both.
+ * What wrangler makes of a refusal depends on the call: a bad token is 401/1000 at tokens/verify, 403/9109 at /user and 403/10000
+ * everywhere else; other codes it takes for another kind of token or for no answer at all. OpenAI's SDK reads `error.message` and not
+ * the envelope, so refusals below ai/v1 carry both.
  *
  * A token belongs to one account, which stands for its user as well: /accounts and /memberships list that one. There are no zones
  * here, and an empty list is how wrangler learns it.

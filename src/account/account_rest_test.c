@@ -230,7 +230,8 @@ static void openai_clients_find_the_message_where_they_look(void **state)
 
 static void another_account_is_out_of_reach(void **state)
 {
-    static const char *const foreign[] = {"/client/v4/accounts/0123456789abcdef0123456789abcdef", "/client/v4/accounts/0123456789abcdef0123456789abcdef/things"};
+    static const char *const foreign[] = {"/client/v4/accounts/0123456789abcdef0123456789abcdef",
+                                          "/client/v4/accounts/0123456789abcdef0123456789abcdef/things"};
     static const char *const nonsense[] = {"/client/v4/accounts/me/things", "/client/v4/accounts//things", "/client/v4/accounts/x%2fy"};
     (void)state;
     for (size_t i = 0; i < SV_LEN(foreign); i++) {

@@ -10,8 +10,8 @@
  *   alone:   BEGIN  fn  COMMIT | ROLLBACK
  *
  * A full disk or missing memory can make SQLite roll back the whole transaction and not only the statement (vdbe halt: IOERR,
- * and FULL or NOMEM without a statement journal). Then the members that had succeeded are gone through no fault of their own, so everybody of
- * that group except the culprit runs again, alone. This is why fn may be called a second time.
+ * and FULL or NOMEM without a statement journal). Then the members that had succeeded are gone through no fault of their own, so
+ * everybody of that group except the culprit runs again, alone. This is why fn may be called a second time.
  *
  * Readers are connections of their own with query_only set: WAL gives each transaction a snapshot, and none of them waits for the
  * writer. Opened when first needed, at most N_READERS; a caller that finds all of them taken waits.
@@ -161,7 +161,8 @@ static sv_rc conn_open(sv_dbw **out, const char *path, sv_err *err)
         return fail_sql(err, w->h);
     sqlite3_busy_timeout(w->h, BUSY_MS);
     sqlite3_db_config(w->h, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
-    if (exec(w, "PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY", err) != SV_OK)
+    if (exec(w, "PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY",
+             err) != SV_OK)
         return err->code;
     *out = SV_TAKE(w);
     return SV_OK;

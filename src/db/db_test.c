@@ -1,4 +1,5 @@
-/* Tests of db.h: the normal use first, then groups, readers, statements, old and damaged files, full disks, no memory, kill -9, power cuts. */
+/* Tests of db.h: the normal use first, then groups, readers, statements, old and damaged files, full disks, no memory, kill -9,
+ * power cuts. */
 #include "db/db.h"
 
 #include <fcntl.h>
@@ -546,7 +547,10 @@ static const char *const two[] = {"CREATE TABLE notes (id INTEGER PRIMARY KEY, t
 static const char *const broken[] = {"CREATE TABLE notes (id INTEGER PRIMARY KEY, text TEXT UNIQUE, body BLOB)",
                                      "CREATE TABLE half (x); INSERT INTO nowhere VALUES (1);"};
 
-static sv_rc tables(sv_dbw *r, void *out, sv_err *err) { return one_number(r, "SELECT count(*) FROM sqlite_schema WHERE type = 'table'", out, err); }
+static sv_rc tables(sv_dbw *r, void *out, sv_err *err)
+{
+    return one_number(r, "SELECT count(*) FROM sqlite_schema WHERE type = 'table'", out, err);
+}
 
 static void an_old_file_is_migrated_once(void **state)
 {
@@ -611,6 +615,55 @@ static void a_file_of_a_newer_release_is_left_alone(void **state)
     assert_true(sv_str_eq(sv_buf_str(&before), sv_buf_str(&after)));
     sv_buf_done(&before);
     sv_buf_done(&after);
+}
+
+static sv_rc two_rows(sv_dbw *w, void *arg, sv_err *err)
+{
+    (void)arg;
+    SV_AUTO(sv_stmt_donep) sv_stmt q = {0};
+    return sv_stmt_prep(&q, w, "INSERT INTO notes (id) VALUES (7), (9)", err) == SV_OK ? sv_stmt_run(&q, err) : err->code;
+}
+
+static void copy_file(const char *from, const char *to)
+{
+    sv_err err = {0};
+    sv_buf b;
+    read_whole(&b, from);
+    assert_int_equal(sv_file_replace(to, b.p, b.n, 0600, &err), SV_OK);
+    sv_buf_done(&b);
+}
+
+static bool same_bytes(const char *a, const char *b)
+{
+    sv_buf x, y;
+    read_whole(&x, a);
+    read_whole(&y, b);
+    bool same = sv_str_eq(sv_buf_str(&x), sv_buf_str(&y));
+    sv_buf_done(&x);
+    sv_buf_done(&y);
+    return same;
+}
+
+/* As a crash leaves it: file and log. */
+static void the_log_of_a_newer_release_is_left_alone_too(void **state)
+{
+    (void)state;
+    char path[128], crashed[128];
+    sv_err err = {0};
+    sv_db *db = NULL, *old = NULL;
+    snprintf(path, sizeof path, "%s", fresh());
+    snprintf(crashed, sizeof crashed, "%s", fresh());
+    SV_AUTO(sv_freep) char *wal = sv_xasprintf("%s-wal", path), *crashed_wal = sv_xasprintf("%s-wal", crashed);
+    assert_int_equal(sv_db_open(&db, path, two, 2, &err), SV_OK);
+    assert_int_equal(sv_db_write(db, two_rows, NULL, &err), SV_OK);
+    copy_file(path, crashed);
+    copy_file(wal, crashed_wal);
+    assert_int_equal(sv_db_open(&old, crashed, notes, 1, &err), SV_ECONFLICT);
+    assert_true(same_bytes(path, crashed) && same_bytes(wal, crashed_wal));
+    sv_db_close(db);
+    assert_int_equal(sv_db_open(&db, crashed, two, 2, &err), SV_OK); /* and the newer one finds it all */
+    assert_int_equal(count(db), 2);
+    sv_db_close(db);
 }
 
 static void damage(const char *path, const sv_buf *good, size_t keep, size_t at, uint8_t with)
@@ -807,7 +860,8 @@ static sv_rc add_pair(sv_dbw *w, void *arg, sv_err *err)
 {
     static const char fill[900];
     SV_AUTO(sv_stmt_donep) sv_stmt a = {0}, b = {0};
-    if (sv_stmt_prep(&a, w, "INSERT INTO a VALUES (?1)", err) != SV_OK || sv_stmt_prep(&b, w, "INSERT INTO b VALUES (?1, ?2)", err) != SV_OK)
+    if (sv_stmt_prep(&a, w, "INSERT INTO a VALUES (?1)", err) != SV_OK ||
+        sv_stmt_prep(&b, w, "INSERT INTO b VALUES (?1, ?2)", err) != SV_OK)
         return err->code;
     sv_bind_i64(&a, 1, *(int64_t *)arg);
     sv_bind_i64(&b, 1, *(int64_t *)arg);
@@ -995,6 +1049,7 @@ int main(void)
         cmocka_unit_test(an_old_file_is_migrated_once),
         cmocka_unit_test(a_migration_that_fails_leaves_the_file_as_it_was),
         cmocka_unit_test(a_file_of_a_newer_release_is_left_alone),
+        cmocka_unit_test(the_log_of_a_newer_release_is_left_alone_too),
         cmocka_unit_test(a_damaged_file_is_refused_with_a_sentence),
         cmocka_unit_test(a_path_that_cannot_be_is_an_error),
         cmocka_unit_test(a_full_disk_refuses_writes_and_keeps_the_rest),
