@@ -1,0 +1,63 @@
+/* client.h - the daemon's side of the engine: requests out, tokens in, over one socket
+ *
+ * The engine process listens on a unix socket that the supervisor owns. A client connects when first used and again after the
+ * engine died; a request that had not yet produced a token is sent again once, others end with SV_EIO ("engine restarted").
+ * Threads: the loop's; callbacks come on it. */
+#ifndef SV_ENGINE_CLIENT_H
+#define SV_ENGINE_CLIENT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/json.h"
+#include "base/loop.h"
+
+typedef struct sv_engine_client sv_engine_client;
+typedef struct sv_gen sv_gen; /* one generation in flight */
+
+sv_engine_client *sv_engine_client_new(sv_loop *loop, const char *socket_path);
+sv_engine_client *sv_engine_client_free(sv_engine_client *c); /* cancels all, no callbacks */
+
+typedef enum sv_finish { SV_FINISH_STOP, SV_FINISH_LENGTH } sv_finish;
+typedef struct sv_usage { int32_t prompt_tokens, completion_tokens, cached_tokens; } sv_usage;
+
+typedef struct sv_sampling { /* all zeros: greedy */
+    float temperature;       /* 0: greedy */
+    float top_p;             /* 0 or >= 1: off */
+    int32_t top_k;           /* 0: off */
+    float min_p;             /* 0: off */
+    float repetition_penalty; /* 0 or 1: off */
+    float frequency_penalty, presence_penalty;
+    bool has_seed;
+    uint64_t seed;
+} sv_sampling;
+
+typedef struct sv_gen_opts {
+    const char *model_path;  /* the GGUF to use; loaded on first use */
+    const char *tenant;      /* account id: fairness and, later, prefix sharing within it */
+    /* exactly one of the two */
+    const json_t *messages;  /* [{role, content}], rendered by the model's chat template; plain fallback where it has none */
+    sv_str prompt;           /* raw text, no template; BOS is added where the model wants one */
+    const json_t *tools;     /* handed to the template, or NULL */
+    int32_t max_tokens;
+    int32_t n_ctx;           /* context window of the catalogue entry; 0: the model's own */
+    sv_sampling sampling;
+    const char *const *stop; /* stop strings, NULL-terminated, or NULL; not part of the output */
+    /* Started: the prompt is in, prompt_tokens is known. Text: whole characters, any number of times. Done: exactly once, last;
+     * rc SV_OK with finish and usage, else err (SV_ELIMIT with both token counts when prompt + max_tokens is over the window, or the
+     * queue is full; SV_EIO when the engine died; SV_EFORMAT, SV_ENOENT, SV_ENOMEM when the model does not load). */
+    void (*on_start)(sv_gen *g, const sv_usage *usage, void *arg);
+    void (*on_text)(sv_gen *g, sv_str text, int32_t n_tokens, void *arg);
+    void (*on_done)(sv_gen *g, sv_rc rc, sv_finish finish, const sv_usage *usage, const sv_err *err, void *arg);
+    void *arg;
+} sv_gen_opts;
+
+/* Everything is copied. SV_ELIMIT when too many requests wait in this client. */
+SV_MUST sv_rc sv_engine_generate(sv_gen **out, sv_engine_client *c, const sv_gen_opts *opts, sv_err *err);
+void sv_gen_cancel(sv_gen *g); /* no callback after it; the engine stops within one step. g is dead */
+
+/* Counters of the engine process, as JSON ({"pid", "models": [...], "steps", "tokens", "queue", ...}); done_fn once. */
+void sv_engine_stats(sv_engine_client *c, void (*done_fn)(const json_t *stats_or_null, void *arg), void *arg);
+
+#endif

@@ -1,0 +1,26 @@
+/* inspect.h - what a model file is, for those who may not see tensors: the catalogue, `selvedge models`
+ * Threads: any. */
+#ifndef SV_ENGINE_INSPECT_H
+#define SV_ENGINE_INSPECT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+typedef struct sv_model_facts {
+    char arch[32];      /* "llama" */
+    char name[96];      /* as the file names itself, or "" */
+    char weights[16];   /* the type most bytes have: "Q4_K" */
+    int64_t n_params;
+    size_t size_bytes;  /* of the file */
+    int32_t n_ctx, n_vocab;
+    bool has_template;
+} sv_model_facts;
+
+/* Opens the file as the engine would, with every check, and closes it: SV_OK means that it will load. Errors are one sentence that names file
+ * and tensor or key: SV_ENOENT, SV_EFORMAT, SV_EIO. */
+SV_MUST sv_rc sv_engine_inspect(const char *path, sv_model_facts *out, sv_err *err);
+
+#endif

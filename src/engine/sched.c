@@ -1,0 +1,515 @@
+/* sched.c - one model's requests: all that live advance together, one batch a step
+ *
+ *     add ──► queued ──(batch and pages have room)──► reading its prompt ──► writing ──► ended
+ *
+ * Admission is by pages: a request gets into the batch once all pages that its prompt and max_tokens can need are reserved (kv.h). Promising
+ * less would let more in, but then somebody in the middle of a text must be thrown out and computed again when promises meet; a request that
+ * is told to wait is cheaper than one that is told to start over.
+ *
+ * Who is next is start-time fair queueing over tenants (Goyal, Vin, Cheng 1996), cost being a request's rows: each tenant has a clock that its
+ * requests advance, and the one with the least start time goes next, whatever it needs; nobody overtakes it. So a tenant with a thousand
+ * requests in the queue delays another by one request, and a request that needs many pages is not starved by small ones.
+ *
+ * Within a step, text first: every request that writes gets its row. Prompts share what is left equally (a short one is through in a step
+ * while a long one goes on), and while somebody's text is being written they get only as many rows as fit into step_ms by the speed measured
+ * so far, so that a stranger's long prompt does not make a stream stutter.
+ *
+ * Invariants:
+ *   1. n_done is the number of positions whose keys and values are in the pages. Reading: n_done < n_prompt = n_tokens. Writing: n_done ==
+ *      n_tokens - 1, the last token chosen and not yet computed.
+ *   2. Positions up to n_max - 2 are ever computed: the last token is chosen and never fed. n_reserved pages cover them.
+ *   3. n_active <= max_active <= max_rows: a row for every writer is always there.
+ *   4. A request's logits, sampler, detokenizer and stops are its own; nothing of them is shared, in parallel sampling either. */
+#include "engine/sched.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/time.h"
+#include "engine/kv.h"
+#include "engine/sampler.h"
+#include "engine/stops.h"
+
+enum { MAX_TENANTS = 256, MIN_PROMPT_ROWS = 16 };
+
+typedef struct seq {
+    struct seq *next; /* queued: in order of arrival */
+    sv_sched_req req; /* tokens, stop and tenant are not looked at after add */
+    char tenant[64];
+    uint64_t start;   /* virtual time */
+    int32_t *tokens;  /* [n_max] */
+    int32_t n_prompt, n_tokens, n_max, n_done; /* inv. 1 */
+    void **pages;     /* [n_reserved], the first n_pages taken */
+    int32_t n_pages, n_reserved;
+    float *logits;    /* [n_vocab] */
+    sv_sampler *sampler;
+    sv_detok detok;
+    sv_stops stops;
+    int32_t chosen;   /* by the step, before it is accepted */
+    int32_t n_untold; /* tokens since the last on_text */
+    bool ended;
+} seq;
+
+typedef struct tenant {
+    char id[64];
+    uint64_t finish; /* virtual time at which its last request would be through */
+} tenant;
+
+struct sv_sched {
+    sv_llm *m;
+    sv_compute *compute;
+    sv_sched_events events;
+    sv_sched_opts o;
+    sv_llm_ws *ws;
+    sv_kv *kv;
+    seq *queue, **queue_end;
+    seq **active;         /* [max_active] */
+    int32_t n_active, n_queued;
+    tenant tenants[MAX_TENANTS]; /* only those whose finish is ahead of now */
+    int32_t n_tenants;
+    uint64_t now;         /* virtual time: the start of the request admitted last */
+    sv_llm_chunk *chunks; /* [max_active]: the step */
+    seq **out;            /* [max_active]: who gets a token from it */
+    seq **reading;        /* [max_active]: scratch of plan */
+    int32_t n_chunks, n_out, n_rows;
+    double us_a_row;      /* measured; 0: not yet */
+    sv_buf piece, text;
+    struct {
+        _Atomic int32_t n_active, n_queued, pages;
+        _Atomic int64_t tokens, steps, cancelled, rows;
+    } count;
+};
+
+/* --- life and death ----------------------------------------------------------------------------------------------- */
+
+static int32_t n_pages_for(int64_t n_positions) { return (int32_t)((n_positions + SV_KV_PAGE - 1) / SV_KV_PAGE); }
+
+static void set_defaults(sv_sched_opts *o)
+{
+    if (o->max_rows <= 0)
+        o->max_rows = 256;
+    if (o->max_active <= 0)
+        o->max_active = 64;
+    if (o->max_active > o->max_rows)
+        o->max_active = o->max_rows;
+    if (o->max_queued <= 0)
+        o->max_queued = 256;
+    if (o->step_ms <= 0)
+        o->step_ms = 100;
+    if (o->kv_bytes == 0)
+        o->kv_bytes = (size_t)1 << 30;
+}
+
+sv_rc sv_sched_new(sv_sched **out, sv_llm *m, sv_compute *compute, const sv_sched_events *events, const sv_sched_opts *opts, sv_err *err)
+{
+    SV_AUTO(sv_sched_freep) sv_sched *s = sv_xnew0(sv_sched);
+    s->m = sv_llm_ref(m);
+    s->compute = compute;
+    s->events = *events;
+    s->o = *opts;
+    set_defaults(&s->o);
+    s->queue_end = &s->queue;
+    if (sv_llm_ws_new(&s->ws, m, s->o.max_rows, err) != SV_OK)
+        return err->code;
+    s->kv = sv_kv_new(sv_llm_kv_page_bytes(m), s->o.kv_bytes);
+    s->active = sv_xcalloc((size_t)s->o.max_active, sizeof *s->active);
+    s->chunks = sv_xcalloc((size_t)s->o.max_active, sizeof *s->chunks);
+    s->out = sv_xcalloc((size_t)s->o.max_active, sizeof *s->out);
+    s->reading = sv_xcalloc((size_t)s->o.max_active, sizeof *s->reading);
+    sv_buf_init(&s->piece, 0);
+    sv_buf_init(&s->text, 0);
+    *out = SV_TAKE(s);
+    return SV_OK;
+}
+
+sv_sched *sv_sched_free(sv_sched *s)
+{
+    if (!s)
+        return NULL;
+    SV_ASSERT(!sv_sched_busy(s));
+    sv_kv_free(s->kv);
+    sv_llm_ws_free(s->ws);
+    free(s->active);
+    free(s->chunks);
+    free(s->out);
+    free(s->reading);
+    sv_buf_done(&s->piece);
+    sv_buf_done(&s->text);
+    sv_llm_unref(s->m);
+    free(s);
+    return NULL;
+}
+
+static void seq_free(sv_sched *s, seq *q)
+{
+    sv_kv_release(s->kv, q->pages, q->n_pages, q->n_reserved);
+    sv_sampler_free(q->sampler);
+    sv_stops_done(&q->stops);
+    free(q->pages);
+    free(q->logits);
+    free(q->tokens);
+    free(q);
+}
+
+static sv_usage usage_of(const seq *q)
+{
+    return (sv_usage){.prompt_tokens = q->n_prompt, .completion_tokens = q->n_tokens - q->n_prompt};
+}
+
+/* Tells the end; whoever holds the sequence drops it afterwards. */
+static void end(sv_sched *s, seq *q, sv_rc rc, sv_finish finish, const sv_err *err)
+{
+    sv_usage usage = usage_of(q);
+    q->ended = true;
+    if (rc == SV_ECANCELED)
+        s->count.cancelled++;
+    s->events.on_end(q->req.arg, rc, finish, &usage, err);
+}
+
+static void end_cancelled(sv_sched *s, seq *q)
+{
+    sv_err err = {0};
+    sv_rc rc = sv_fail(&err, SV_ECANCELED, "canceled");
+    end(s, q, rc, SV_FINISH_STOP, &err);
+}
+
+/* --- the queue ---------------------------------------------------------------------------------------------------- */
+
+/* Forgets tenants whose last request lies behind; then they start at now like strangers. */
+static void forget_tenants(sv_sched *s)
+{
+    int32_t kept = 0;
+    for (int32_t i = 0; i < s->n_tenants; i++)
+        if (s->tenants[i].finish > s->now)
+            s->tenants[kept++] = s->tenants[i];
+    s->n_tenants = kept;
+}
+
+/* The tenant's clock. Where more are busy than there is room for, the one least ahead is forgotten. */
+static tenant *find_tenant(sv_sched *s, const char *id)
+{
+    int32_t least = 0;
+    for (int32_t i = 0; i < s->n_tenants; i++) {
+        if (strcmp(s->tenants[i].id, id) == 0)
+            return &s->tenants[i];
+        if (s->tenants[i].finish < s->tenants[least].finish)
+            least = i;
+    }
+    tenant *t = &s->tenants[s->n_tenants < MAX_TENANTS ? s->n_tenants++ : least];
+    *t = (tenant){.finish = s->now};
+    snprintf(t->id, sizeof t->id, "%s", id);
+    return t;
+}
+
+static void enqueue(sv_sched *s, seq *q)
+{
+    forget_tenants(s);
+    tenant *t = find_tenant(s, q->tenant);
+    q->start = t->finish > s->now ? t->finish : s->now;
+    t->finish = q->start + (uint64_t)q->n_max;
+    *s->queue_end = q;
+    s->queue_end = &q->next;
+    s->n_queued++;
+}
+
+sv_rc sv_sched_add(sv_sched *s, const sv_sched_req *req, sv_err *err)
+{
+    const sv_llm_info *info = sv_llm_get_info(s->m);
+    SV_ASSERT(req->n_tokens >= 1 && req->max_tokens >= 1 && req->n_tokens <= info->n_ctx - req->max_tokens);
+    if (s->n_active + s->n_queued >= s->o.max_active + s->o.max_queued) /* the next step empties the queue into free places */
+        return sv_fail_api(err, SV_ELIMIT, 3040, "out of capacity: %d requests wait for this model already", s->n_queued);
+    if (n_pages_for((int64_t)req->n_tokens + req->max_tokens - 1) > sv_kv_n_pages(s->kv)) /* it would wait for ever */
+        return sv_fail_api(err, SV_ELIMIT, 5021, "prompt has %d tokens and max_tokens is %d: over the %lld tokens that this engine's KV cache holds",
+                           req->n_tokens, req->max_tokens, (long long)sv_kv_n_pages(s->kv) * SV_KV_PAGE);
+    seq *q = sv_xnew0(seq);
+    q->n_prompt = q->n_tokens = req->n_tokens;
+    q->n_max = req->n_tokens + req->max_tokens;
+    if (!(q->tokens = sv_try_calloc((size_t)q->n_max, sizeof *q->tokens))) {
+        free(q);
+        return sv_fail(err, SV_ENOMEM, "no memory for %d tokens", req->n_tokens + req->max_tokens);
+    }
+    memcpy(q->tokens, req->tokens, (size_t)req->n_tokens * sizeof *q->tokens);
+    q->req = *req;
+    snprintf(q->tenant, sizeof q->tenant, "%s", req->tenant ? req->tenant : "");
+    sv_stops_init(&q->stops, req->stop, req->n_stops);
+    /* A text that follows a control token (or nothing) is one of its own for the tokenizer, with its own leading space. */
+    q->detok.started = sv_tokenizer_piece(sv_llm_tokenizer(s->m), q->tokens[q->n_prompt - 1]).n > 0;
+    enqueue(s, q);
+    atomic_store(&s->count.n_queued, s->n_queued);
+    return SV_OK;
+}
+
+/* Takes *at out of the queue. */
+static seq *dequeue(sv_sched *s, seq **at)
+{
+    seq *q = *at;
+    *at = q->next;
+    if (s->queue_end == &q->next)
+        s->queue_end = at;
+    q->next = NULL;
+    s->n_queued--;
+    return q;
+}
+
+static void drop_cancelled(sv_sched *s)
+{
+    for (seq **at = &s->queue; *at;) {
+        if (!atomic_load_explicit((*at)->req.cancel, memory_order_relaxed)) {
+            at = &(*at)->next;
+            continue;
+        }
+        seq *q = dequeue(s, at);
+        end_cancelled(s, q);
+        seq_free(s, q);
+    }
+    for (int32_t i = 0; i < s->n_active; i++)
+        if (atomic_load_explicit(s->active[i]->req.cancel, memory_order_relaxed))
+            end_cancelled(s, s->active[i]);
+}
+
+/* What a request needs in the batch besides pages. */
+static sv_rc equip(sv_sched *s, seq *q, sv_err *err)
+{
+    int32_t n_vocab = sv_llm_get_info(s->m)->n_vocab;
+    q->pages = sv_try_calloc((size_t)q->n_reserved, sizeof *q->pages);
+    q->logits = sv_try_calloc((size_t)n_vocab, sizeof *q->logits);
+    if (!q->pages || !q->logits)
+        return sv_fail(err, SV_ENOMEM, "no memory for another request");
+    if (sv_sampler_new(&q->sampler, &q->req.sampling, n_vocab, err) != SV_OK)
+        return err->code;
+    sv_sampler_see(q->sampler, q->tokens, q->n_prompt, true);
+    return SV_OK;
+}
+
+static seq **next_in_queue(sv_sched *s)
+{
+    seq **best = &s->queue;
+    for (seq **at = &s->queue; *at; at = &(*at)->next)
+        if ((*at)->start < (*best)->start)
+            best = at;
+    return best;
+}
+
+static void admit(sv_sched *s)
+{
+    while (s->queue && s->n_active < s->o.max_active) {
+        seq **at = next_in_queue(s), *q = *at;
+        int32_t n = n_pages_for((int64_t)q->n_max - 1); /* inv. 2 */
+        if (!sv_kv_reserve(s->kv, n))
+            break;
+        q->n_reserved = n;
+        dequeue(s, at);
+        s->now = q->start > s->now ? q->start : s->now;
+        sv_err err = {0};
+        if (equip(s, q, &err) == SV_OK) {
+            s->active[s->n_active++] = q;
+            continue;
+        }
+        end(s, q, err.code, SV_FINISH_STOP, &err);
+        seq_free(s, q);
+    }
+}
+
+/* Drops what has ended from the batch, keeping the order. */
+static void sweep(sv_sched *s)
+{
+    int32_t kept = 0;
+    for (int32_t i = 0; i < s->n_active; i++) {
+        if (s->active[i]->ended)
+            seq_free(s, s->active[i]);
+        else
+            s->active[kept++] = s->active[i];
+    }
+    s->n_active = kept;
+}
+
+/* --- a step ------------------------------------------------------------------------------------------------------- */
+
+static bool is_reading(const seq *q) { return q->n_done < q->n_prompt; }
+
+/* Adds the next n tokens of q to the step. */
+static void add_chunk(sv_sched *s, seq *q, int32_t n)
+{
+    while (q->n_pages < n_pages_for((int64_t)q->n_done + n)) {
+        void *page = sv_kv_take(s->kv);
+        if (!page) {
+            sv_err err = {0};
+            sv_rc rc = sv_fail(&err, SV_ENOMEM, "no memory for the KV cache: %zu KiB", sv_llm_kv_page_bytes(s->m) >> 10);
+            end(s, q, rc, SV_FINISH_STOP, &err);
+            return;
+        }
+        q->pages[q->n_pages++] = page;
+    }
+    bool last = q->n_done + n == q->n_tokens;
+    s->chunks[s->n_chunks++] = (sv_llm_chunk){q->tokens + q->n_done, n, q->n_done, q->pages, last ? q->logits : NULL};
+    if (last)
+        s->out[s->n_out++] = q;
+    s->n_rows += n;
+    q->n_done += n;
+}
+
+static int by_rest(const void *a, const void *b)
+{
+    const seq *x = *(seq *const *)a, *y = *(seq *const *)b;
+    int32_t rx = x->n_prompt - x->n_done, ry = y->n_prompt - y->n_done;
+    return rx < ry ? -1 : rx > ry;
+}
+
+/* Rows for prompts beside n_writing rows of text. */
+static int32_t prompt_rows(const sv_sched *s, int32_t n_writing)
+{
+    int32_t room = s->o.max_rows - n_writing;
+    if (n_writing == 0 || s->us_a_row <= 0)
+        return room;
+    double fit = s->o.step_ms * 1000.0 / s->us_a_row - n_writing;
+    return fit >= room ? room : fit > MIN_PROMPT_ROWS ? (int32_t)fit : room < MIN_PROMPT_ROWS ? room : MIN_PROMPT_ROWS;
+}
+
+static void plan(sv_sched *s)
+{
+    int32_t n_reading = 0;
+    s->n_chunks = s->n_out = s->n_rows = 0;
+    for (int32_t i = 0; i < s->n_active; i++) {
+        if (is_reading(s->active[i]))
+            s->reading[n_reading++] = s->active[i];
+        else
+            add_chunk(s, s->active[i], 1);
+    }
+    /* The least rest first: what the short ones leave of their share goes to the longer ones in the same walk. */
+    qsort(s->reading, (size_t)n_reading, sizeof(seq *), by_rest);
+    int32_t left = prompt_rows(s, s->n_rows);
+    for (int32_t i = 0; i < n_reading && left > 0; i++) {
+        seq *q = s->reading[i];
+        int32_t rest = q->n_prompt - q->n_done, share = left / (n_reading - i), n = share > 1 ? share : 1;
+        n = rest < n ? rest : n;
+        add_chunk(s, q, n);
+        left -= n;
+    }
+}
+
+static void choose(void *arg, int32_t i)
+{
+    seq *q = ((sv_sched *)arg)->out[i];
+    q->chosen = sv_sampler_next(q->sampler, q->logits);
+}
+
+static void compute(sv_sched *s)
+{
+    sv_pool *pool = sv_compute_enter(s->compute);
+    int64_t begin = sv_mono_us();
+    sv_llm_step(s->m, s->ws, pool, s->chunks, s->n_chunks);
+    double us = (double)(sv_mono_us() - begin) / s->n_rows;
+    sv_pool_run(pool, s->n_out, choose, s);
+    sv_compute_leave(s->compute);
+    /* Of big steps only: a row of a small one carries all the weights' reading, and says little about a prompt's. */
+    if (s->n_rows >= MIN_PROMPT_ROWS)
+        s->us_a_row = s->us_a_row > 0 ? 0.8 * s->us_a_row + 0.2 * us : us;
+}
+
+/* Sends what is text for certain. */
+static void tell(sv_sched *s, seq *q)
+{
+    if (s->text.n == 0)
+        return;
+    s->events.on_text(q->req.arg, sv_buf_str(&s->text), q->n_untold);
+    q->n_untold = 0;
+}
+
+/* The text is over by the model's or by max_tokens' will: what was held back comes out. */
+static void finish(sv_sched *s, seq *q, sv_finish how)
+{
+    sv_buf_reset(&s->piece);
+    sv_detok_finish(&q->detok, &s->piece);
+    if (sv_stops_feed(&q->stops, sv_buf_str(&s->piece), &s->text))
+        how = SV_FINISH_STOP;
+    sv_stops_finish(&q->stops, &s->text);
+    tell(s, q);
+    end(s, q, SV_OK, how, NULL);
+}
+
+static void accept(sv_sched *s, seq *q)
+{
+    const sv_tokenizer *t = sv_llm_tokenizer(s->m);
+    if (q->n_tokens == q->n_prompt) {
+        sv_usage usage = usage_of(q);
+        s->events.on_start(q->req.arg, &usage);
+    }
+    sv_buf_reset(&s->text);
+    if (q->chosen < 0) {
+        sv_err err = {0};
+        sv_rc rc = sv_fail(&err, SV_EFORMAT, "the model computed no finite number; its file is broken");
+        end(s, q, rc, SV_FINISH_STOP, &err);
+        return;
+    }
+    if (sv_tokenizer_is_eog(t, q->chosen)) {
+        finish(s, q, SV_FINISH_STOP);
+        return;
+    }
+    q->tokens[q->n_tokens++] = q->chosen;
+    q->n_untold++;
+    s->count.tokens++;
+    sv_sampler_see(q->sampler, &q->chosen, 1, false);
+    sv_buf_reset(&s->piece);
+    sv_detok_feed(&q->detok, t, q->chosen, &s->piece);
+    bool stopped = sv_stops_feed(&q->stops, sv_buf_str(&s->piece), &s->text);
+    if (!stopped && q->n_tokens == q->n_max) {
+        finish(s, q, SV_FINISH_LENGTH);
+        return;
+    }
+    tell(s, q);
+    if (stopped)
+        end(s, q, SV_OK, SV_FINISH_STOP, NULL);
+}
+
+static void publish(sv_sched *s)
+{
+    atomic_store(&s->count.n_active, s->n_active);
+    atomic_store(&s->count.n_queued, s->n_queued);
+    atomic_store(&s->count.pages, sv_kv_n_reserved(s->kv));
+}
+
+void sv_sched_step(sv_sched *s)
+{
+    drop_cancelled(s);
+    sweep(s);
+    admit(s);
+    publish(s);
+    if (s->n_active > 0)
+        plan(s);
+    if (s->n_active > 0 && s->n_chunks > 0) {
+        compute(s);
+        s->count.steps++;
+        s->count.rows += s->n_rows;
+        for (int32_t i = 0; i < s->n_out; i++)
+            accept(s, s->out[i]);
+    }
+    sweep(s);
+    publish(s);
+}
+
+bool sv_sched_busy(const sv_sched *s) { return s->n_active > 0 || s->n_queued > 0; }
+
+void sv_sched_stop(sv_sched *s, const sv_err *why)
+{
+    while (s->queue) {
+        seq *q = dequeue(s, &s->queue);
+        end(s, q, why->code, SV_FINISH_STOP, why);
+        seq_free(s, q);
+    }
+    for (int32_t i = 0; i < s->n_active; i++)
+        end(s, s->active[i], why->code, SV_FINISH_STOP, why);
+    sweep(s);
+    publish(s);
+}
+
+void sv_sched_trim(sv_sched *s) { sv_kv_trim(s->kv); }
+
+void sv_sched_get_stats(const sv_sched *s, sv_sched_stats *out)
+{
+    *out = (sv_sched_stats){
+        .n_active = atomic_load(&s->count.n_active), .n_queued = atomic_load(&s->count.n_queued),
+        .kv_pages_used = atomic_load(&s->count.pages), .kv_pages = sv_kv_n_pages(s->kv),
+        .tokens = atomic_load(&s->count.tokens), .steps = atomic_load(&s->count.steps),
+        .cancelled = atomic_load(&s->count.cancelled), .rows = atomic_load(&s->count.rows),
+    };
+}

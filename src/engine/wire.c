@@ -1,0 +1,384 @@
+/* wire.c - frames between the daemon and the engine
+ *
+ * The head of a request is JSON, since messages and tools are JSON already and a field more tomorrow costs nothing; it is read once a
+ * request. What flows back, several frames a request and step, is packed: no parser and no escaping on the way of a token.
+ *
+ * Both ends run as one user on one machine, yet neither trusts the other: the daemon outlives a broken engine, and the engine parses
+ * what a client of the API wrote. So every size is checked before it is used, and
+ *   1. A frame's size is in the range of its type, so that getters read whole fields without looking again.
+ *   2. A request that is well framed but senseless is answered under its id; only a broken frame ends the connection. */
+#include "engine/wire.h"
+
+#include <inttypes.h>
+#include <math.h>
+
+static uint32_t get32(const char *p)
+{
+    uint32_t v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+static int32_t get_i32(const char *p) { return (int32_t)get32(p); }
+
+/* inv. 1 */
+static const struct { uint32_t min, max; } sizes[SV_WIRE_LAST + 1] = {
+    [SV_WIRE_HELLO] = {8, 12},          [SV_WIRE_GENERATE] = {4, SV_WIRE_MAX}, [SV_WIRE_CANCEL] = {0, 0},
+    [SV_WIRE_STATS] = {0, SV_WIRE_MAX}, [SV_WIRE_STARTED] = {8, 8},            [SV_WIRE_TEXT] = {4, SV_WIRE_MAX},
+    [SV_WIRE_DONE] = {16, 16},          [SV_WIRE_FAIL] = {8, 8 + sizeof(((sv_err *)0)->msg) - 1},
+    [SV_WIRE_AGAIN] = {0, 0},           [SV_WIRE_GOAWAY] = {0, 0},
+};
+
+sv_rc sv_wire_parse(sv_frame *out, size_t *used, sv_str bytes, sv_err *err)
+{
+    *used = 0;
+    if (bytes.n < SV_WIRE_HEAD)
+        return SV_OK;
+    uint32_t n = get32(bytes.p), type = get32(bytes.p + 4); /* the two zero bytes are checked with the type */
+    if (type < SV_WIRE_HELLO || type > SV_WIRE_LAST)
+        return sv_fail(err, SV_EFORMAT, "engine protocol: no frame has type %" PRIu32, type);
+    if (n < sizes[type].min || n > sizes[type].max)
+        return sv_fail(err, SV_EFORMAT, "engine protocol: frame of type %" PRIu32 " with %" PRIu32 " bytes", type, n);
+    if (bytes.n - SV_WIRE_HEAD < n)
+        return SV_OK;
+    *out = (sv_frame){(sv_wire_type)type, get32(bytes.p + 8), {bytes.p + SV_WIRE_HEAD, n}};
+    *used = SV_WIRE_HEAD + (size_t)n;
+    return SV_OK;
+}
+
+/* --- small payloads ----------------------------------------------------------------------------------------------- */
+
+static sv_rc expect(const sv_frame *f, sv_wire_type type, sv_err *err)
+{
+    if (f->type != type || f->payload.n < sizes[type].min || f->payload.n > sizes[type].max)
+        return sv_fail(err, SV_EFORMAT, "engine protocol: type %d with %zu bytes where %d was due", (int)f->type, f->payload.n, (int)type);
+    return SV_OK;
+}
+
+sv_rc sv_wire_get_hello(sv_wire_hello *out, const sv_frame *f, sv_err *err)
+{
+    if (expect(f, SV_WIRE_HELLO, err) != SV_OK)
+        return err->code;
+    uint32_t magic = get32(f->payload.p), version = get32(f->payload.p + 4);
+    if (magic != SV_WIRE_MAGIC)
+        return sv_fail(err, SV_EFORMAT, "engine protocol: the other end is no engine of ours");
+    if (version != SV_WIRE_VERSION)
+        return sv_fail(err, SV_EFORMAT, "engine protocol: version %" PRIu32 " there, %d here", version, SV_WIRE_VERSION);
+    *out = (sv_wire_hello){version, f->payload.n >= 12 ? get32(f->payload.p + 8) : 0};
+    return SV_OK;
+}
+
+sv_rc sv_wire_get_started(sv_usage *out, const sv_frame *f, sv_err *err)
+{
+    if (expect(f, SV_WIRE_STARTED, err) != SV_OK)
+        return err->code;
+    *out = (sv_usage){.prompt_tokens = get_i32(f->payload.p), .cached_tokens = get_i32(f->payload.p + 4)};
+    return SV_OK;
+}
+
+sv_rc sv_wire_get_text(sv_str *text, int32_t *n_tokens, const sv_frame *f, sv_err *err)
+{
+    if (expect(f, SV_WIRE_TEXT, err) != SV_OK)
+        return err->code;
+    *text = (sv_str){f->payload.p + 4, f->payload.n - 4};
+    *n_tokens = get_i32(f->payload.p);
+    return SV_OK;
+}
+
+sv_rc sv_wire_get_done(sv_finish *finish, sv_usage *usage, const sv_frame *f, sv_err *err)
+{
+    if (expect(f, SV_WIRE_DONE, err) != SV_OK)
+        return err->code;
+    const char *p = f->payload.p;
+    if (get32(p) > SV_FINISH_LENGTH)
+        return sv_fail(err, SV_EFORMAT, "engine protocol: no finish is %" PRIu32, get32(p));
+    *finish = (sv_finish)get32(p);
+    *usage = (sv_usage){get_i32(p + 4), get_i32(p + 8), get_i32(p + 12)};
+    return SV_OK;
+}
+
+sv_rc sv_wire_get_fail(sv_err *what, const sv_frame *f, sv_err *err)
+{
+    if (expect(f, SV_WIRE_FAIL, err) != SV_OK)
+        return err->code;
+    int32_t rc = get_i32(f->payload.p);
+    if (rc >= SV_OK || rc < SV_ECANCELED)
+        return sv_fail(err, SV_EFORMAT, "engine protocol: no failure is %" PRId32, rc);
+    what->code = (sv_rc)rc;
+    what->api_code = get_i32(f->payload.p + 4);
+    memcpy(what->msg, f->payload.p + 8, f->payload.n - 8);
+    what->msg[f->payload.n - 8] = '\0';
+    return SV_OK;
+}
+
+/* --- a request, read ---------------------------------------------------------------------------------------------- */
+
+static sv_rc get_int32(const json_t *o, const char *key, int32_t min, int32_t *out, sv_err *err)
+{
+    int64_t v = *out;
+    if (sv_json_int(o, key, min, INT32_MAX, &v, err) != SV_OK)
+        return err->code;
+    *out = (int32_t)v;
+    return SV_OK;
+}
+
+static sv_rc get_float(const json_t *o, const char *key, double min, double max, float *out, sv_err *err)
+{
+    double v = 0;
+    if (sv_json_num(o, key, min, max, &v, err) != SV_OK)
+        return err->code;
+    *out = (float)v;
+    return SV_OK;
+}
+
+static sv_rc get_sampling(sv_sampling *s, const json_t *o, sv_err *err)
+{
+    const json_t *seed = json_object_get(o, "seed");
+    if (get_float(o, "temperature", 0, 1e6, &s->temperature, err) != SV_OK || get_float(o, "top_p", 0, 1e6, &s->top_p, err) != SV_OK ||
+        get_int32(o, "top_k", 0, &s->top_k, err) != SV_OK || get_float(o, "min_p", 0, 1, &s->min_p, err) != SV_OK ||
+        get_float(o, "repetition_penalty", 0, 1e6, &s->repetition_penalty, err) != SV_OK ||
+        get_float(o, "frequency_penalty", -1e6, 1e6, &s->frequency_penalty, err) != SV_OK ||
+        get_float(o, "presence_penalty", -1e6, 1e6, &s->presence_penalty, err) != SV_OK)
+        return err->code;
+    if (seed && !json_is_integer(seed))
+        return sv_fail(err, SV_EINVAL, "'seed' is not an integer");
+    s->has_seed = seed != NULL;
+    s->seed = seed ? (uint64_t)json_integer_value(seed) : 0;
+    return SV_OK;
+}
+
+/* One check for both ends. */
+static sv_rc check_stop(sv_str s, int32_t n_before, sv_err *err)
+{
+    if (n_before >= SV_WIRE_MAX_STOPS)
+        return sv_fail(err, SV_EINVAL, "more than %d stop strings", SV_WIRE_MAX_STOPS);
+    if (s.n == 0)
+        return sv_fail(err, SV_EINVAL, "a stop string is empty");
+    if (s.n > SV_WIRE_MAX_STOP)
+        return sv_fail(err, SV_EINVAL, "a stop string has %zu bytes, at most %d", s.n, SV_WIRE_MAX_STOP);
+    if (!sv_utf8_valid(s) || memchr(s.p, 0, s.n))
+        return sv_fail(err, SV_EINVAL, "a stop string has a NUL or is not valid UTF-8");
+    return SV_OK;
+}
+
+static sv_rc get_stops(sv_wire_gen *g, const json_t *list, sv_err *err)
+{
+    size_t i;
+    const json_t *v;
+    if (list && !json_is_array(list))
+        return sv_fail(err, SV_EINVAL, "'stop' is not a list");
+    json_array_foreach(list, i, v) {
+        if (!json_is_string(v))
+            return sv_fail(err, SV_EINVAL, "'stop': not a string");
+        sv_str s = {json_string_value(v), json_string_length(v)};
+        if (check_stop(s, g->n_stops, err) != SV_OK)
+            return err->code;
+        g->stop[g->n_stops++] = s;
+    }
+    return SV_OK;
+}
+
+static sv_rc get_gen(sv_wire_gen *g, sv_str prompt, sv_err *err)
+{
+    g->model_path = sv_json_cstr(g->json, "model");
+    g->tenant = sv_json_cstr(g->json, "tenant");
+    if (!g->model_path || !g->model_path[0])
+        return sv_fail(err, SV_EINVAL, "'model' is missing");
+    if (!g->tenant || strlen(g->tenant) >= SV_WIRE_MAX_TENANT)
+        return sv_fail(err, SV_EINVAL, "'tenant' is missing or too long");
+    g->messages = json_object_get(g->json, "messages");
+    g->tools = json_object_get(g->json, "tools");
+    g->prompt = prompt;
+    if (g->messages && (!json_is_array(g->messages) || prompt.n > 0))
+        return sv_fail(err, SV_EINVAL, prompt.n ? "both messages and a prompt" : "'messages' is not a list");
+    if (get_int32(g->json, "max_tokens", 1, &g->max_tokens, err) != SV_OK || get_int32(g->json, "n_ctx", 0, &g->n_ctx, err) != SV_OK)
+        return err->code;
+    if (g->max_tokens < 1)
+        return sv_fail(err, SV_EINVAL, "'max_tokens' is missing");
+    if (get_sampling(&g->sampling, g->json, err) != SV_OK)
+        return err->code;
+    return get_stops(g, json_object_get(g->json, "stop"), err);
+}
+
+sv_rc sv_wire_get_gen(sv_wire_gen *out, const sv_frame *f, sv_err *err)
+{
+    if (expect(f, SV_WIRE_GENERATE, err) != SV_OK)
+        return err->code;
+    uint32_t n_head = get32(f->payload.p);
+    if (n_head > f->payload.n - 4)
+        return sv_fail(err, SV_EFORMAT, "engine protocol: a head of %" PRIu32 " bytes in %zu", n_head, f->payload.n - 4);
+    sv_str head = {f->payload.p + 4, n_head}, prompt = {head.p + n_head, f->payload.n - 4 - n_head};
+    SV_AUTO(sv_wire_gen_donep) sv_wire_gen g = {0};
+    if (sv_json_parse(&g.json, head, err) != SV_OK)
+        return sv_fail(err, SV_EINVAL, "request head is not valid JSON");
+    if (!json_is_object(g.json))
+        return sv_fail(err, SV_EINVAL, "request head is not an object");
+    if (get_gen(&g, prompt, err) != SV_OK)
+        return err->code;
+    *out = g;
+    g.json = NULL;
+    return SV_OK;
+}
+
+void sv_wire_gen_done(sv_wire_gen *g)
+{
+    json_decref(g->json);
+    g->json = NULL;
+}
+
+/* --- writers ------------------------------------------------------------------------------------------------------ */
+
+static void put32(char *p, uint32_t v) { memcpy(p, &v, sizeof v); }
+
+static void put_head(char head[SV_WIRE_HEAD], sv_wire_type type, uint32_t id, size_t n)
+{
+    put32(head, (uint32_t)n);
+    put32(head + 4, (uint32_t)type);
+    put32(head + 8, id);
+}
+
+/* A frame of two pieces, whole or not at all. */
+static void add2(sv_buf *out, sv_wire_type type, uint32_t id, sv_str a, sv_str b)
+{
+    char *p = sv_buf_room(out, SV_WIRE_HEAD + a.n + b.n);
+    if (!p)
+        return;
+    put_head(p, type, id, a.n + b.n);
+    if (a.n)
+        memcpy(p + SV_WIRE_HEAD, a.p, a.n);
+    if (b.n)
+        memcpy(p + SV_WIRE_HEAD + a.n, b.p, b.n);
+    out->n += SV_WIRE_HEAD + a.n + b.n;
+    out->p[out->n] = '\0';
+}
+
+void sv_wire_add(sv_buf *out, sv_wire_type type, uint32_t id, sv_str payload)
+{
+    add2(out, type, id, payload, (sv_str){0});
+}
+
+void sv_wire_add_hello(sv_buf *out, uint32_t pid)
+{
+    char p[12];
+    put32(p, SV_WIRE_MAGIC);
+    put32(p + 4, SV_WIRE_VERSION);
+    put32(p + 8, pid);
+    sv_wire_add(out, SV_WIRE_HELLO, 0, (sv_str){p, sizeof p});
+}
+
+void sv_wire_add_started(sv_buf *out, uint32_t id, const sv_usage *usage)
+{
+    char p[8];
+    put32(p, (uint32_t)usage->prompt_tokens);
+    put32(p + 4, (uint32_t)usage->cached_tokens);
+    sv_wire_add(out, SV_WIRE_STARTED, id, (sv_str){p, sizeof p});
+}
+
+void sv_wire_add_text(sv_buf *out, uint32_t id, sv_str text, int32_t n_tokens)
+{
+    char p[4];
+    put32(p, (uint32_t)n_tokens);
+    add2(out, SV_WIRE_TEXT, id, (sv_str){p, sizeof p}, text);
+}
+
+void sv_wire_add_done(sv_buf *out, uint32_t id, sv_finish finish, const sv_usage *usage)
+{
+    char p[16];
+    put32(p, (uint32_t)finish);
+    put32(p + 4, (uint32_t)usage->prompt_tokens);
+    put32(p + 8, (uint32_t)usage->completion_tokens);
+    put32(p + 12, (uint32_t)usage->cached_tokens);
+    sv_wire_add(out, SV_WIRE_DONE, id, (sv_str){p, sizeof p});
+}
+
+void sv_wire_add_fail(sv_buf *out, uint32_t id, const sv_err *what)
+{
+    char p[8];
+    put32(p, (uint32_t)what->code);
+    put32(p + 4, (uint32_t)what->api_code);
+    add2(out, SV_WIRE_FAIL, id, (sv_str){p, sizeof p}, sv_str_of(what->msg));
+}
+
+/* --- a request, written ------------------------------------------------------------------------------------------- */
+
+static void add_num(sv_buf *b, const char *key, double v)
+{
+    if (v != 0 && isfinite(v)) { /* zero is the default of all */
+        sv_buf_addf(b, ",\"%s\":", key);
+        sv_json_add_num(b, v);
+    }
+}
+
+static void add_sampling(sv_buf *b, const sv_sampling *s)
+{
+    add_num(b, "temperature", (double)s->temperature);
+    add_num(b, "top_p", (double)s->top_p);
+    add_num(b, "top_k", s->top_k);
+    add_num(b, "min_p", (double)s->min_p);
+    add_num(b, "repetition_penalty", (double)s->repetition_penalty);
+    add_num(b, "frequency_penalty", (double)s->frequency_penalty);
+    add_num(b, "presence_penalty", (double)s->presence_penalty);
+    if (s->has_seed)
+        sv_buf_addf(b, ",\"seed\":%" PRId64, (int64_t)s->seed);
+}
+
+static sv_rc add_stops(sv_buf *b, const char *const *stop, sv_err *err)
+{
+    sv_buf_adds(b, ",\"stop\":[");
+    for (int32_t i = 0; stop[i]; i++) {
+        sv_str s = sv_str_of(stop[i]);
+        if (check_stop(s, i, err) != SV_OK)
+            return err->code;
+        if (i)
+            sv_buf_addc(b, ',');
+        sv_json_add_str(b, s);
+    }
+    sv_buf_addc(b, ']');
+    return SV_OK;
+}
+
+static sv_rc add_head(sv_buf *b, const sv_gen_opts *o, sv_err *err)
+{
+    sv_buf_adds(b, "{\"model\":");
+    sv_json_add_str(b, sv_str_of(o->model_path));
+    sv_buf_adds(b, ",\"tenant\":");
+    sv_json_add_str(b, sv_str_of(o->tenant ? o->tenant : ""));
+    sv_buf_addf(b, ",\"max_tokens\":%" PRId32, o->max_tokens);
+    add_num(b, "n_ctx", o->n_ctx);
+    add_sampling(b, &o->sampling);
+    if (o->stop && add_stops(b, o->stop, err) != SV_OK)
+        return err->code;
+    if (o->messages) {
+        sv_buf_adds(b, ",\"messages\":");
+        sv_json_add_value(b, o->messages);
+    }
+    if (o->tools) {
+        sv_buf_adds(b, ",\"tools\":");
+        sv_json_add_value(b, o->tools);
+    }
+    sv_buf_addc(b, '}');
+    return SV_OK;
+}
+
+sv_rc sv_wire_add_gen(sv_buf *out, uint32_t id, const sv_gen_opts *opts, sv_err *err)
+{
+    if (!opts->model_path || !opts->model_path[0] || opts->max_tokens < 1)
+        return sv_fail(err, SV_EINVAL, "a generation needs a model and max_tokens");
+    if (opts->messages ? opts->prompt.n > 0 : opts->prompt.p == NULL)
+        return sv_fail(err, SV_EINVAL, "a generation needs exactly one of messages and prompt");
+    SV_AUTO(sv_buf_donep) sv_buf body;
+    sv_buf_init(&body, SV_WIRE_MAX);
+    sv_buf_add(&body, "\0\0\0\0", 4);
+    if (add_head(&body, opts, err) != SV_OK)
+        return err->code;
+    size_t n_head = body.n - 4;
+    if (!opts->messages)
+        sv_buf_add(&body, opts->prompt.p, opts->prompt.n);
+    if (body.failed)
+        return sv_fail(err, SV_ELIMIT, "the request is over %d MiB", SV_WIRE_MAX >> 20);
+    put32(body.p, (uint32_t)n_head);
+    sv_wire_add(out, SV_WIRE_GENERATE, id, sv_buf_str(&body));
+    if (out->failed)
+        return sv_fail(err, SV_ELIMIT, "too many bytes wait for the engine");
+    return SV_OK;
+}
