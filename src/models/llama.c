@@ -72,7 +72,8 @@ static sv_rc read_shape(sv_llm *m, sv_err *err)
     if (!sv_gguf_has(m->gguf, "llama.attention.key_length") && i->n_embd % i->n_head != 0)
         return sv_fail(err, SV_EFORMAT, "embeddings of %d do not divide among %d heads", i->n_embd, i->n_head);
     if (value_dim != i->head_dim || m->n_rot % 2 != 0 || (int64_t)i->n_head * i->head_dim > SV_MAX_ROW)
-        return sv_fail(err, SV_EFORMAT, "%d heads with keys of %d, values of %d and %d rotated numbers are not supported", i->n_head, i->head_dim, value_dim, m->n_rot);
+        return sv_fail(err, SV_EFORMAT, "%d heads with keys of %d, values of %d and %d rotated numbers are not supported", i->n_head,
+                       i->head_dim, value_dim, m->n_rot);
     i->n_ctx = window < i->n_ctx ? window : i->n_ctx;
     return SV_OK;
 }

@@ -41,10 +41,11 @@ sv_rc sv_llm_matrix(const sv_llm *m, const sv_tensor **out, const char *fmt, int
     if (!t)
         return sv_fail(err, SV_EFORMAT, "tensor '%s' is missing", name);
     if (t->dims[0] != n_in || t->dims[1] != n_out || t->dims[2] != 1 || t->dims[3] != 1)
-        return sv_fail(err, SV_EFORMAT, "tensor '%s': shape [%" PRId64 ", %" PRId64 ", %" PRId64 ", %" PRId64 "], wanted [%" PRId64 ", %" PRId64 "]",
-                       name, t->dims[0], t->dims[1], t->dims[2], t->dims[3], n_in, n_out);
+        return sv_fail(err, SV_EFORMAT, "tensor '%s': shape [%" PRId64 ", %" PRId64 ", %" PRId64 ", %" PRId64 "], wanted [%" PRId64
+                       ", %" PRId64 "]", name, t->dims[0], t->dims[1], t->dims[2], t->dims[3], n_in, n_out);
     if (!sv_type_get(t->type)->computable)
-        return sv_fail(err, SV_EFORMAT, "tensor '%s': type %s is not supported; convert the model to another type", name, sv_type_get(t->type)->name);
+        return sv_fail(err, SV_EFORMAT, "tensor '%s': type %s is not supported; convert the model to another type", name,
+                       sv_type_get(t->type)->name);
     *out = t;
     return SV_OK;
 }

@@ -242,7 +242,8 @@ static tval apply(trun *r, const tnode *n)
         return TV_NONE;
     r->line = n->line;
     if (!n->builtin)
-        return sv_tpl_fail(r, "No %s named '%.*s' found", n->kind == N_FILTER ? "filter" : "test", (int)(n->s.n < 60 ? n->s.n : 60), n->s.p);
+        return sv_tpl_fail(r, "No %s named '%.*s' found", n->kind == N_FILTER ? "filter" : "test",
+                           (int)(n->s.n < 60 ? n->s.n : 60), n->s.p);
     return n->builtin->fn(r, &of, &a);
 }
 
@@ -417,7 +418,9 @@ static tval signed_number(trun *r, const tnode *n)
         return minus && i == INT64_MIN ? too_large(r) : TV_INT(minus ? -i : i);
     if (v.kind == T_FLOAT)
         return TV_FLOAT(minus ? -v.f : v.f);
-    return v.kind == T_UNDEF ? sv_tpl_fail_undef(r, &v) : sv_tpl_fail(r, "bad operand type for unary %c: '%s'", minus ? '-' : '+', sv_tpl_type(&v));
+    if (v.kind == T_UNDEF)
+        return sv_tpl_fail_undef(r, &v);
+    return sv_tpl_fail(r, "bad operand type for unary %c: '%s'", minus ? '-' : '+', sv_tpl_type(&v));
 }
 
 /* ---- expressions ---- */
@@ -493,7 +496,7 @@ static tval eval_any(trun *r, const tnode *n)
         a = eval(r, n->b);
         if (sv_tpl_true(&a))
             return eval(r, n->a);
-        return n->c ? eval(r, n->c) : TV_UNDEF(UNDEF_EMPTY, SV_STR("the inline if-expression evaluated to false and no else section was defined"));
+        return n->c ? eval(r, n->c) : TV_UNDEF(UNDEF_EMPTY, SV_STR("the inline if has no else, and its condition is false"));
     case N_CONCAT: return concat(r, n);
     case N_BLOCKVAL: return r->block;
     default: return TV_NONE; /* the parser makes no other */

@@ -38,7 +38,8 @@ typedef enum tkind {
 } tkind;
 
 typedef enum tundef { UNDEF_NAME, UNDEF_ATTR, UNDEF_ITEM, UNDEF_UNSAFE, UNDEF_EMPTY } tundef;
-typedef enum tseq_kind { SEQ_LIST, SEQ_TUPLE, SEQ_RANGE, SEQ_GEN, SEQ_ITEMS, SEQ_KEYS, SEQ_VALUES } tseq_kind; /* no items by number from GEN on */
+typedef enum tseq_kind { SEQ_LIST, SEQ_TUPLE, SEQ_RANGE, SEQ_GEN, SEQ_ITEMS, SEQ_KEYS, SEQ_VALUES } tseq_kind;
+/* No items by number from SEQ_GEN on. */
 
 typedef struct tval tval;
 typedef struct tseq { tval *v; size_t n, cap; } tseq;

@@ -61,7 +61,13 @@ static const tbuiltin *find_in(const tbuiltin *list, size_t n, sv_str name)
 
 /* ---- tests ---- */
 
-#define TEST(fn, expr) static tval fn(trun *r, const tval *v, const targv *a) { (void)r; (void)a; return TV_BOOL(expr); }
+#define TEST(fn, expr)                                          \
+    static tval fn(trun *r, const tval *v, const targv *a)      \
+    {                                                           \
+        (void)r;                                                \
+        (void)a;                                                \
+        return TV_BOOL(expr);                                   \
+    }
 TEST(t_defined, v->kind != T_UNDEF)
 TEST(t_undefined, v->kind == T_UNDEF)
 TEST(t_none, v->kind == T_NONE)
@@ -154,11 +160,11 @@ static tval f_string(trun *r, const tval *v, const targv *a)
     return TV_STR(sv_tpl_to_str(r, v));
 }
 
-#define CASE_FILTER(fn, how) static tval fn(trun *r, const tval *v, const targv *a) { (void)a; return sv_tpl_case(r, sv_tpl_to_str(r, v), how); }
-CASE_FILTER(f_lower, CASE_LOWER)
-CASE_FILTER(f_upper, CASE_UPPER)
-CASE_FILTER(f_capitalize, CASE_CAPITALIZE)
-CASE_FILTER(f_title, CASE_WORDS)
+static tval cased(trun *r, const tval *v, tcase how) { return sv_tpl_case(r, sv_tpl_to_str(r, v), how); }
+static tval f_lower(trun *r, const tval *v, const targv *a) { (void)a; return cased(r, v, CASE_LOWER); }
+static tval f_upper(trun *r, const tval *v, const targv *a) { (void)a; return cased(r, v, CASE_UPPER); }
+static tval f_capitalize(trun *r, const tval *v, const targv *a) { (void)a; return cased(r, v, CASE_CAPITALIZE); }
+static tval f_title(trun *r, const tval *v, const targv *a) { (void)a; return cased(r, v, CASE_WORDS); }
 
 static tval f_trim(trun *r, const tval *v, const targv *a)
 {
@@ -452,13 +458,13 @@ static int by_key(const void *a, const void *b, void *arg)
     return c ? (s->backwards ? -c : c) : (i > k) - (i < k); /* stable */
 }
 
-/* What items are compared by: an attribute where path is given, and text without regard to case unless `cased`. */
-static tval *sort_keys(trun *r, const tseq *s, const tval *path, bool cased)
+/* What items are compared by: an attribute where path is given, and text without regard to case unless by_case. */
+static tval *sort_keys(trun *r, const tseq *s, const tval *path, bool by_case)
 {
     tval *key = sv_tpl_alloc(r, s->n, sizeof *key);
     for (size_t i = 0; key && i < s->n && r->rc == SV_OK; i++) {
         key[i] = path && path->kind != T_NONE ? path_of(r, s->v[i], path) : s->v[i];
-        if (!cased && key[i].kind == T_STR)
+        if (!by_case && key[i].kind == T_STR)
             key[i] = sv_tpl_case(r, key[i].s, CASE_LOWER);
     }
     return r->rc == SV_OK ? key : NULL;
@@ -633,7 +639,8 @@ static tval g_range(trun *r, const tval *self, const targv *a)
     (void)self;
     if (a->n_pos < 1 || a->n_pos > 3)
         return sv_tpl_fail(r, "range() takes 1 to 3 arguments");
-    int64_t from = a->n_pos > 1 ? arg_int(r, a, 0, NULL, 0) : 0, to = arg_int(r, a, a->n_pos > 1, NULL, 0), step = arg_int(r, a, 2, NULL, 1);
+    int64_t from = a->n_pos > 1 ? arg_int(r, a, 0, NULL, 0) : 0, to = arg_int(r, a, a->n_pos > 1, NULL, 0);
+    int64_t step = arg_int(r, a, 2, NULL, 1);
     if (step == 0)
         return sv_tpl_fail(r, "range() arg 3 must not be zero");
     tval out = sv_tpl_seq(r, SEQ_RANGE, 0);

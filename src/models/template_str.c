@@ -534,7 +534,8 @@ static tval parts(trun *r, const tval *self, const targv *a, bool last)
     size_t at = find(s, sep, last);
     bool found = at <= s.n;
     tval out = sv_tpl_seq(r, SEQ_TUPLE, 3);
-    sv_str head = found ? (sv_str){s.p, at} : last ? empty : s, tail = found ? (sv_str){s.p + at + sep.n, s.n - at - sep.n} : last ? s : empty;
+    sv_str head = found ? (sv_str){s.p, at} : last ? empty : s;
+    sv_str tail = found ? (sv_str){s.p + at + sep.n, s.n - at - sep.n} : last ? s : empty;
     sv_tpl_push(r, &out, TV_STR(head));
     sv_tpl_push(r, &out, TV_STR(found ? sep : empty));
     sv_tpl_push(r, &out, TV_STR(tail));
