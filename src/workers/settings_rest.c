@@ -462,28 +462,26 @@ static void refuse_zone_routes(sv_req *r, void *ctx)
         sv_api_error(r, 400, 10021, "Routes on zones are not in this release: a Worker is reached at NAME.localhost");
 }
 
-static void refuse_tails(sv_req *r, void *ctx)
-{
-    (void)ctx;
-    sv_api_error(r, 400, 10021, "Live logs (wrangler tail) are not in this release");
-}
+/* One refusal for each product: the route says which. */
+#define REFUSE(name, text) \
+    static void refuse_##name(sv_req *r, void *ctx) \
+    { \
+        (void)ctx; \
+        sv_api_error(r, 400, 10021, text " not in this release"); \
+    }
+REFUSE(tails, "Live logs (wrangler tail) are")
+REFUSE(queues, "Queues and their consumers are")
+REFUSE(workflows, "Workflows are")
+REFUSE(dispatch, "Dispatch namespaces are")
+REFUSE(kv, "KV namespaces are")
+REFUSE(d1, "D1 databases are")
+REFUSE(r2, "R2 buckets are")
 
-static void refuse_queues(sv_req *r, void *ctx)
+/* `wrangler delete` ends by looking for namespaces of the old kind of static site. */
+static void get_no_namespaces(sv_req *r, void *ctx)
 {
     (void)ctx;
-    sv_api_error(r, 400, 10021, "Queues and their consumers are not in this release");
-}
-
-static void refuse_workflows(sv_req *r, void *ctx)
-{
-    (void)ctx;
-    sv_api_error(r, 400, 10021, "Workflows are not in this release");
-}
-
-static void refuse_dispatch(sv_req *r, void *ctx)
-{
-    (void)ctx;
-    sv_api_error(r, 400, 10021, "Dispatch namespaces are not in this release");
+    sv_api_ok_page(r, json_array(), 20);
 }
 
 void sv_settings_routes(sv_http *api, sv_workers *w)
@@ -517,6 +515,10 @@ void sv_settings_routes(sv_http *api, sv_workers *w)
         {.method = "*", .path = SV_ACCOUNT_PATH "/queues/*rest", .fn = refuse_queues, .max_body = body},
         {.method = "*", .path = SV_ACCOUNT_PATH "/workflows/*rest", .fn = refuse_workflows, .max_body = body},
         {.method = "*", .path = SV_ACCOUNT_PATH "/workers/dispatch/*rest", .fn = refuse_dispatch, .max_body = body},
+        {.method = "GET", .path = SV_ACCOUNT_PATH "/storage/kv/namespaces", .fn = get_no_namespaces},
+        {.method = "*", .path = SV_ACCOUNT_PATH "/storage/kv/*rest", .fn = refuse_kv, .max_body = body},
+        {.method = "*", .path = SV_ACCOUNT_PATH "/d1/*rest", .fn = refuse_d1, .max_body = body},
+        {.method = "*", .path = SV_ACCOUNT_PATH "/r2/*rest", .fn = refuse_r2, .max_body = body},
     };
     sv_routes_add(api, w, routes, SV_LEN(routes));
 }

@@ -20,12 +20,10 @@ static json_t *version_metadata(const sv_version *v)
     return o;
 }
 
-json_t *sv_json_version(const sv_version *v, bool with_resources)
+json_t *sv_json_version(const sv_version *v)
 {
     json_t *o = json_pack("{s:s, s:I, s:o, s:O?}", "id", v->id, "number", (json_int_t)v->number, "metadata", version_metadata(v), "annotations",
                           json_object_get(v->meta, "annotations"));
-    if (!with_resources)
-        return o;
     json_t *runtime = json_pack("{s:s, s:O?, s:s, s:{}}", "compatibility_date", sv_json_cstr(v->meta, "compatibility_date"), "compatibility_flags",
                                 json_object_get(v->meta, "compatibility_flags"), "usage_model", "standard", "limits");
     json_t *script = json_pack("{s:s, s:[s], s:s, s:s}", "etag", sv_json_cstr(v->meta, "etag"), "handlers", "fetch", "last_deployed_from",
@@ -61,7 +59,7 @@ static void get_versions(sv_req *r, void *ctx)
     json_t *items = json_array();
     for (size_t i = 0; i < n; i++) {
         if ((int64_t)i >= (page - 1) * per_page && (int64_t)i < page * per_page)
-            json_array_append_new(items, sv_json_version(&all[i], false));
+            json_array_append_new(items, sv_json_version(&all[i]));
         sv_version_done(&all[i]);
     }
     free(all);
@@ -84,7 +82,7 @@ static void get_version(sv_req *r, void *ctx)
     snprintf(id, sizeof id, "%.*s", (int)(raw.n < 60 ? raw.n : 60), raw.p);
     sv_which which = strcmp(id, "latest") == 0 ? SV_LATEST : SV_BY_ID;
     if (sv_store_version(c.w, &v, s.key, which, which == SV_BY_ID ? id : NULL, false, &err) == SV_OK)
-        sv_api_ok(r, sv_json_version(&v, true));
+        sv_api_ok(r, sv_json_version(&v));
     else
         sv_call_fail(&c, &err);
     sv_version_done(&v);
@@ -107,7 +105,7 @@ static void post_version(sv_req *r, void *ctx)
     if (rc == SV_OK)
         rc = sv_deploy_upload(c.w, &c.by, c.name, &u, SV_UPLOAD_ONLY, strict, &v, &err);
     if (rc == SV_OK)
-        sv_api_ok(r, sv_json_version(&v, true));
+        sv_api_ok(r, sv_json_version(&v));
     else
         sv_call_fail(&c, &err);
     sv_version_done(&v);
@@ -273,7 +271,7 @@ static void patch_latest(sv_req *r, void *ctx)
         }
     env_patch p = {json_object_get(body, "env"), json_object_get(body, "annotations")};
     if (sv_deploy_derived(c.w, &c.by, c.name, SV_UPLOAD_ONLY, "version_upload", patch_env, &p, &v, &err) == SV_OK)
-        sv_api_ok(r, sv_json_version(&v, true));
+        sv_api_ok(r, sv_json_version(&v));
     else
         sv_call_fail(&c, &err);
     sv_version_done(&v);

@@ -230,10 +230,14 @@ sv_rc sv_workers_prepare(void *ctx, const char *key, sv_unit_spec *out, sv_arena
     return rc;
 }
 
-/* workerd names the service of ours that failed; the client knows its Worker by its name. */
+/* What workerd says in its cage about itself is no help to the author of a script; and it names the service of ours that failed, where the
+ * client knows its Worker by its name. */
 static void tidy_message(sv_err *err)
 {
-    static const char prefix[] = "service worker:";
+    static const char noise[] = "Unable to find and open the program executable", prefix[] = "service worker:";
+    char *next = strstr(err->msg, "; ");
+    if (strncmp(err->msg, noise, sizeof noise - 1) == 0 && next)
+        memmove(err->msg, next + 2, strlen(next + 2) + 1);
     char *at = strstr(err->msg, prefix);
     char *end = at ? strstr(at, ": ") : NULL;
     if (end && end - at < 90)
