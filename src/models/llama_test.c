@@ -505,7 +505,7 @@ static void add_template(sv_buf *b, const char *source)
 static void a_chat_template_that_does_not_compile_leaves_raw_prompts(void **state)
 {
     static const struct { const char *source; bool good; const char *error; } cases[] = {
-        {NULL, false, "the model has no chat template"},
+        {NULL, false, NULL},
         {"{% for m in messages %}{{ m.content }}{% endfor %}", true, NULL},
         {"{% for m in messages %}", false, "key 'tokenizer.chat_template': line 1: 'endfor' is missing at the end"},
     };
@@ -521,7 +521,7 @@ static void a_chat_template_that_does_not_compile_leaves_raw_prompts(void **stat
         if (open_bytes(&m, &b, path, &err) != SV_OK)
             fail_msg("%s", err.msg);
         assert_int_equal(sv_llm_template(m) != NULL, cases[i].good);
-        if (cases[i].good)
+        if (!cases[i].error)
             assert_null(sv_llm_template_error(m));
         else
             assert_string_equal(sv_llm_template_error(m), cases[i].error);

@@ -134,9 +134,7 @@ static sv_rc read_text_parts(sv_llm *m, sv_err *err)
     copy_text(m->info.name, sizeof m->info.name, name);
     if (sv_tokenizer_from_gguf(&m->tokenizer, m->gguf, err) != SV_OK)
         return err->code;
-    if (!source.p)
-        m->template_error = sv_xstrdup("the model has no chat template");
-    else if (sv_template_compile(&m->template, source, &why) != SV_OK)
+    if (source.p && sv_template_compile(&m->template, source, &why) != SV_OK)
         m->template_error = sv_xasprintf("key 'tokenizer.chat_template': %s", why.msg);
     return SV_OK;
 }

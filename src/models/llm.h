@@ -44,10 +44,9 @@ sv_llm *sv_llm_unref(sv_llm *m); /* NULL is fine; returns NULL */
 SV_DEFINE_AUTO(sv_llm, sv_llm_unref)
 const sv_llm_info *sv_llm_get_info(const sv_llm *m);
 const sv_tokenizer *sv_llm_tokenizer(const sv_llm *m);
-/* The file's chat template; NULL: it has none, or one that does not compile. Raw prompts need none, so neither stops a model from
- * opening; a caller who has messages to render refuses them with the words of sv_llm_template_error. */
+/* The file's chat template; NULL: it has none, or one that does not compile. Raw prompts need none, so a broken one does not keep a
+ * model from opening: sv_llm_template_error says what is wrong with it, for who comes with messages. NULL: nothing is. */
 const sv_template *sv_llm_template(const sv_llm *m);
-/* Why there is no template: "the model has no chat template", or what is wrong with it, naming the file's key. NULL: there is one. */
 const char *sv_llm_template_error(const sv_llm *m);
 size_t sv_llm_kv_page_bytes(const sv_llm *m);
 

@@ -24,7 +24,7 @@ struct sv_llm {
     sv_llm_info info;
     sv_tokenizer *tokenizer;
     sv_template *template;
-    char *template_error; /* while template is NULL */
+    char *template_error; /* NULL: it compiled, or there is none */
     int32_t n_rot;  /* numbers of a head that turn with the position */
     void *weights;  /* the family's */
 };

@@ -23,7 +23,7 @@ tval sv_tpl_fail(trun *r, const char *fmt, ...)
     vsnprintf(what, sizeof what, fmt, ap);
     va_end(ap);
     if (r->rc == SV_OK)
-        r->rc = sv_fail(r->err, SV_EINVAL, "chat template, line %d: %s", r->line, what);
+        r->rc = sv_fail(r->err, SV_EINVAL, "line %d: %s", r->line, what);
     return TV_UNDEF(UNDEF_NAME, SV_STR(""));
 }
 
@@ -113,7 +113,7 @@ static void assign(trun *r, const tnode *to, tval v)
 static void check_out(trun *r)
 {
     if (r->out->failed && r->rc == SV_OK)
-        r->rc = sv_fail(r->err, SV_ELIMIT, "chat template, line %d: more than %zu bytes of text", r->line, r->max_out);
+        r->rc = sv_fail(r->err, SV_ELIMIT, "line %d: more than %zu bytes of text", r->line, r->max_out);
 }
 
 /* What n writes, as a string. */

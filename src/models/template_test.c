@@ -183,16 +183,16 @@ static void failures_say_what_python_says(void **state)
 {
     static const pair cases[] = {
         {"{{ raise_exception('Roles must alternate') }}", "error: Roles must alternate"},
-        {"\n{{ d.x.y }}", "error: chat template, line 2: 'dict object' has no attribute 'x'"},
-        {"{{ q.y }}", "error: chat template, line 1: 'q' is undefined"},
-        {"{{ l.append(1) }}", "error: chat template, line 1: access to attribute 'append' of 'list' object is unsafe"},
-        {"{{ 'a' + 1 }}", "error: chat template, line 1: can only concatenate str (not \"int\") to str"},
-        {"{{ 1 | nope }}", "error: chat template, line 1: No filter named 'nope' found"},
-        {"{{ 1 / 0 }}", "error: chat template, line 1: division by zero"},
-        {"{{ n.x() }}", "error: chat template, line 1: 'None' has no attribute 'x'"},
-        {"{{ 9223372036854775807 + 1 }}", "error: chat template, line 1: a number over 64 bits"},
-        {"{% set x.y = 1 %}", "error: chat template, line 1: cannot assign attribute on non-namespace object"},
-        {"{{ ''.__class__.x }}", "error: chat template, line 1: access to attribute '__class__' of 'str' object is unsafe"},
+        {"\n{{ d.x.y }}", "error: line 2: 'dict object' has no attribute 'x'"},
+        {"{{ q.y }}", "error: line 1: 'q' is undefined"},
+        {"{{ l.append(1) }}", "error: line 1: access to attribute 'append' of 'list' object is unsafe"},
+        {"{{ 'a' + 1 }}", "error: line 1: can only concatenate str (not \"int\") to str"},
+        {"{{ 1 | nope }}", "error: line 1: No filter named 'nope' found"},
+        {"{{ 1 / 0 }}", "error: line 1: division by zero"},
+        {"{{ n.x() }}", "error: line 1: 'None' has no attribute 'x'"},
+        {"{{ 9223372036854775807 + 1 }}", "error: line 1: a number over 64 bits"},
+        {"{% set x.y = 1 %}", "error: line 1: cannot assign attribute on non-namespace object"},
+        {"{{ ''.__class__.x }}", "error: line 1: access to attribute '__class__' of 'str' object is unsafe"},
     };
     (void)state;
     check_all(cases, SV_LEN(cases));
@@ -279,7 +279,7 @@ static json_t *read_json(const char *path, sv_buf *text)
     return j;
 }
 
-/* Jinja's "SecurityError: access to ... is unsafe." and ours, "chat template, line 3: access to ... is unsafe". */
+/* Jinja's "SecurityError: access to ... is unsafe." and ours, "line 3: access to ... is unsafe". */
 static bool same_failure(const char *got, const char *jinjas)
 {
     const char *what = strstr(jinjas, ": ");

@@ -17,7 +17,7 @@ bool sv_tpl_burn(trun *r, size_t n)
 {
     r->fuel -= (int64_t)n;
     if (r->fuel < 0 && r->rc == SV_OK)
-        r->rc = sv_fail(r->err, SV_ELIMIT, "chat template, line %d: too many steps", r->line);
+        r->rc = sv_fail(r->err, SV_ELIMIT, "line %d: too many steps", r->line);
     return r->rc == SV_OK;
 }
 
@@ -25,7 +25,7 @@ void *sv_tpl_alloc(trun *r, size_t n, size_t size)
 {
     void *p = r->rc == SV_OK && sv_tpl_burn(r, 1 + n * size / 64) ? sv_arena_alloc(r->mem, n ? n : 1, size) : NULL;
     if (!p && r->rc == SV_OK)
-        r->rc = sv_fail(r->err, SV_ELIMIT, "chat template, line %d: it needs too much memory", r->line);
+        r->rc = sv_fail(r->err, SV_ELIMIT, "line %d: it needs too much memory", r->line);
     return p;
 }
 
@@ -42,7 +42,7 @@ tval sv_tpl_str(trun *r, const char *p, size_t n)
 tval sv_tpl_take(trun *r, sv_buf *b)
 {
     if (b->failed && r->rc == SV_OK)
-        r->rc = sv_fail(r->err, SV_ELIMIT, "chat template, line %d: more than %zu bytes of text", r->line, r->max_out);
+        r->rc = sv_fail(r->err, SV_ELIMIT, "line %d: more than %zu bytes of text", r->line, r->max_out);
     sv_str s = sv_buf_str(b);
     return sv_tpl_str(r, s.p, s.n);
 }
@@ -242,7 +242,7 @@ bool sv_tpl_true(const tval *v)
 bool sv_tpl_deeper(trun *r)
 {
     if (++r->depth > SV_TPL_MAX_DEPTH && r->rc == SV_OK)
-        r->rc = sv_fail(r->err, SV_ELIMIT, "chat template, line %d: nested too deeply", r->line);
+        r->rc = sv_fail(r->err, SV_ELIMIT, "line %d: nested too deeply", r->line);
     return r->rc == SV_OK;
 }
 

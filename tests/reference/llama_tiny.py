@@ -1,6 +1,6 @@
 """Makes the small random Llama models that src/models/llama_test.c compares with PyTorch, and their logits.
 
-    python -m venv VENV && VENV/bin/pip install torch==2.13.0 transformers
+    python -m venv VENV && VENV/bin/pip install torch==2.13.0 transformers==5.24.0
     VENV/bin/python tests/reference/llama_tiny.py tests/reference
 
 Each model goes to llama-NAME.gguf, written here byte by byte so that reader and writer share nothing; the logits that
