@@ -119,11 +119,73 @@ void sv_ai_metrics(const sv_ai *ai, sv_buf *out)
         sv_buf_addf(out, "selvedge_ai_refusals_total{code=\"%.*s\"} %lld\n", (int)key.n, key.p, (long long)*(int64_t *)value);
 }
 
+/* ---- bodies ---- */
+
+typedef struct collect {
+    sv_ai *ai;
+    const sv_tg_dialect *d;
+    sv_ai_body_fn fn;
+    sv_buf body;
+    bool over;
+} collect;
+
+static void collect_free(collect *c)
+{
+    sv_buf_done(&c->body);
+    free(c);
+}
+
+static void collect_closed(sv_req *r, void *arg)
+{
+    (void)r;
+    collect_free(arg);
+}
+
+static void too_large(sv_ai *ai, sv_req *r, const sv_tg_dialect *d)
+{
+    sv_err err = {0};
+    sv_fail_api(&err, SV_EINVAL, 3006, "Request too large: a body has at most %lld bytes", (long long)sv_limit_value(SV_LIMIT_AI_BODY_BYTES));
+    sv_tg_refuse(ai, r, &err, "", d);
+}
+
+static void collect_piece(sv_req *r, const char *p, size_t n, void *arg)
+{
+    collect *c = arg;
+    if (n > 0) {
+        if (!c->over && !sv_buf_add(&c->body, p, n)) {
+            c->over = true;
+            sv_buf_done(&c->body); /* what still comes is dropped */
+        }
+        return;
+    }
+    sv_req_on_close(r, NULL, NULL);
+    if (c->over)
+        too_large(c->ai, r, c->d);
+    else
+        c->fn(c->ai, r, sv_buf_str(&c->body));
+    collect_free(c);
+}
+
+void sv_ai_collect(sv_ai *ai, sv_req *r, bool drain, const sv_tg_dialect *d, sv_ai_body_fn fn)
+{
+    size_t max = (size_t)sv_limit_value(SV_LIMIT_AI_BODY_BYTES);
+    int64_t declared = 0;
+    if (!drain && sv_str_to_i64(sv_req_header(r, "content-length"), &declared) && declared > (int64_t)max) {
+        too_large(ai, r, d);
+        return;
+    }
+    collect *c = sv_xnew0(collect);
+    *c = (collect){.ai = ai, .d = d, .fn = fn};
+    sv_buf_init(&c->body, max);
+    sv_req_on_close(r, collect_closed, c);
+    sv_req_on_body(r, collect_piece, c);
+}
+
 /* ---- small words ---- */
 
-sv_rc sv_ai_body(sv_req *r, json_t **out, sv_err *err)
+sv_rc sv_ai_parse(sv_str body, json_t **out, sv_err *err)
 {
-    sv_str body = sv_str_trim(sv_req_body(r));
+    body = sv_str_trim(body);
     if (body.n == 0)
         return sv_fail_api(err, SV_EINVAL, 3003, "The request has no body");
     /* Clients label JSON as text/plain, as a form, or not at all; what is no object is the binary input of some other task. */

@@ -5,7 +5,6 @@
  * reaches the Worker as a stream, unread. Errors are read as "<internalCode>: <description>", and `name` becomes the exception's name. */
 #include <stdio.h>
 
-#include "account/limits.h"
 #include "ai/ai.h"
 #include "ai/ai_impl.h"
 #include "ai/text_generation.h"
@@ -49,12 +48,12 @@ static sv_rc check_options(const json_t *options, sv_err *err)
     return SV_OK;
 }
 
-static sv_rc inputs_of(sv_req *r, json_t **body, json_t **inputs, sv_err *err)
+static sv_rc inputs_of(sv_req *r, sv_str text, json_t **body, json_t **inputs, sv_err *err)
 {
     sv_str user;
     if (sv_req_query(r, "userInputs", 0, &user)) /* a stream or form as the input */
         return sv_fail_api(err, SV_EINVAL, 5006, "Text generation takes no stream as its input");
-    if (sv_ai_body(r, body, err) != SV_OK || check_options(json_object_get(*body, "options"), err) != SV_OK)
+    if (sv_ai_parse(text, body, err) != SV_OK || check_options(json_object_get(*body, "options"), err) != SV_OK)
         return err->code;
     *inputs = json_object_get(*body, "inputs");
     if (!*inputs)
@@ -62,16 +61,15 @@ static sv_rc inputs_of(sv_req *r, json_t **body, json_t **inputs, sv_err *err)
     return SV_OK;
 }
 
-static void post_run(sv_req *r, void *ctx)
+static void run(sv_ai *ai, sv_req *r, sv_str text)
 {
-    sv_ai *ai = ctx;
     sv_err err = {0};
     SV_AUTO(sv_json_decrefp) json_t *body = NULL;
     json_t *inputs = NULL;
     sv_str id = model_of(r);
     if (id.n == 0)
         sv_fail_api(&err, SV_EINVAL, 3003, "The header cf-consn-model-id is missing");
-    if (id.n == 0 || inputs_of(r, &body, &inputs, &err) != SV_OK)
+    if (id.n == 0 || inputs_of(r, text, &body, &inputs, &err) != SV_OK)
         sv_tg_refuse(ai, r, &err, "", &classic);
     else
         sv_tg_run(ai, r, id, inputs, &classic, &chat);
@@ -86,21 +84,23 @@ static void get_run(sv_req *r, void *ctx)
 }
 
 /* run() with a gateway. */
-static void post_gateway(sv_req *r, void *ctx)
+static void gateway(sv_ai *ai, sv_req *r, sv_str text)
 {
     sv_err err = {0};
     sv_fail_api(&err, SV_EINVAL, 5006, "'/options/gateway' is not supported: this release has no AI Gateway; leave the option out");
-    sv_tg_refuse(ctx, r, &err, "", &classic);
+    (void)text;
+    sv_tg_refuse(ai, r, &err, "", &classic);
 }
+
+static void post_run(sv_req *r, void *ctx) { sv_ai_collect(ctx, r, true, &classic, run); }
+static void post_gateway(sv_req *r, void *ctx) { sv_ai_collect(ctx, r, true, &classic, gateway); }
 
 void sv_ai_binding_routes(sv_http *s, sv_ai *ai)
 {
-    const size_t max = (size_t)sv_limit_value(SV_LIMIT_AI_BODY_BYTES);
-    /* DRAIN_FIRST: workerd shows no answer that comes before it has written its body. */
     const sv_route routes[] = {
-        {.method = "POST", .path = "/ai/run", .fn = post_run, .max_body = max, .flags = SV_ROUTE_DRAIN_FIRST},
+        {.method = "POST", .path = "/ai/run", .fn = post_run, SV_AI_BODY_ROUTE},
         {.method = "GET", .path = "/ai/run", .fn = get_run},
-        {.method = "POST", .path = "/ai/ai-gateway/run", .fn = post_gateway, .max_body = max, .flags = SV_ROUTE_DRAIN_FIRST},
+        {.method = "POST", .path = "/ai/ai-gateway/run", .fn = post_gateway, SV_AI_BODY_ROUTE},
         {.method = "GET", .path = "/ai/ai-api/models/search", .fn = sv_ai_models_search},
     };
     for (size_t i = 0; i < SV_LEN(routes); i++)

@@ -24,8 +24,15 @@ sv_meter *sv_ai_meter(sv_ai *ai, const sv_model *m);
 void sv_ai_count_refusal(sv_ai *ai, int code);
 double sv_ai_neurons(const sv_model *m, const sv_usage *u);
 
-/* Body of a request as JSON: api_code 3003 when there is none, 5006 when it is no JSON or not an object. *out: a new reference. */
-SV_MUST sv_rc sv_ai_body(sv_req *r, json_t **out, sv_err *err);
+/* For the handler of a stream route (SV_AI_BODY_ROUTE): collects the body, at most SV_LIMIT_AI_BODY_BYTES, and calls fn with it; a longer one is refused in
+ * the dialect's own words (3006, 413), which the server's own limit could not. drain: read to the end first (workerd shows no answer that comes earlier). */
+struct sv_tg_dialect;
+typedef void (*sv_ai_body_fn)(sv_ai *ai, sv_req *r, sv_str body);
+void sv_ai_collect(sv_ai *ai, sv_req *r, bool drain, const struct sv_tg_dialect *d, sv_ai_body_fn fn);
+#define SV_AI_BODY_ROUTE .flags = SV_ROUTE_STREAM, .body_timeout_ms = 180000
+
+/* A body as JSON: api_code 3003 when there is none, 5006 when it is no JSON or not an object. *out: a new reference. */
+SV_MUST sv_rc sv_ai_parse(sv_str body, json_t **out, sv_err *err);
 
 /* Appends `"usage":{...}` in Cloudflare's members. */
 void sv_ai_add_usage(sv_buf *out, const sv_usage *u);

@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "account/limits.h"
 #include "ai/ai.h"
 #include "ai/ai_impl.h"
 #include "ai/text_generation.h"
@@ -181,7 +180,7 @@ static bool text_last(const sv_tg_view *v, int i, sv_buf *out)
 
 static const sv_tg_dialect chat = {
     .whole = sv_chat_whole, .first = sv_chat_first, .piece = sv_chat_piece, .last = sv_chat_last, .error = sv_openai_error, .refuse = refuse};
-static const sv_tg_dialect text = {.whole = text_whole, .piece = text_piece, .last = text_last, .error = sv_openai_error, .refuse = refuse};
+static const sv_tg_dialect plain = {.whole = text_whole, .piece = text_piece, .last = text_last, .error = sv_openai_error, .refuse = refuse};
 
 /* ---- routes ---- */
 
@@ -197,13 +196,13 @@ static sv_rc model_of(sv_ai *ai, const json_t *body, const sv_model **m, sv_err 
     return sv_catalogue_resolve(ai->catalogue, (sv_str){json_string_value(id), json_string_length(id)}, m, err);
 }
 
-static void complete(sv_ai *ai, sv_req *r, schema_fn schema, const sv_tg_dialect *d)
+static void complete(sv_ai *ai, sv_req *r, sv_str text, schema_fn schema, const sv_tg_dialect *d)
 {
     sv_err err = {0};
     sv_tg_input in = {0};
     SV_AUTO(sv_json_decrefp) json_t *body = NULL;
     SV_AUTO(sv_model_unrefp) const sv_model *m = NULL;
-    if (sv_ai_body(r, &body, &err) != SV_OK)
+    if (sv_ai_parse(text, &body, &err) != SV_OK)
         sv_tg_refuse(ai, r, &err, "", d);
     else if (model_of(ai, body, &m, &err) != SV_OK)
         sv_tg_refuse(ai, r, &err, "model", d);
@@ -213,8 +212,10 @@ static void complete(sv_ai *ai, sv_req *r, schema_fn schema, const sv_tg_dialect
         sv_tg_start(ai, r, &m, &in, d);
 }
 
-static void post_chat(sv_req *r, void *ctx) { complete(ctx, r, sv_schema_chat, &chat); }
-static void post_completion(sv_req *r, void *ctx) { complete(ctx, r, sv_schema_completion, &text); }
+static void complete_chat(sv_ai *ai, sv_req *r, sv_str body) { complete(ai, r, body, sv_schema_chat, &chat); }
+static void complete_text(sv_ai *ai, sv_req *r, sv_str body) { complete(ai, r, body, sv_schema_completion, &plain); }
+static void post_chat(sv_req *r, void *ctx) { sv_ai_collect(ctx, r, false, &chat, complete_chat); }
+static void post_completion(sv_req *r, void *ctx) { sv_ai_collect(ctx, r, false, &plain, complete_text); }
 
 static void add_model(sv_buf *out, const sv_model *m)
 {
@@ -260,11 +261,10 @@ static void get_model(sv_req *r, void *ctx)
 
 void sv_ai_openai_routes(sv_http *s, sv_ai *ai)
 {
-    const size_t max = (size_t)sv_limit_value(SV_LIMIT_AI_BODY_BYTES);
 #define A "/client/v4/accounts/:account/ai/v1"
     const sv_route routes[] = {
-        {.method = "POST", .path = A "/chat/completions", .fn = post_chat, .max_body = max},
-        {.method = "POST", .path = A "/completions", .fn = post_completion, .max_body = max},
+        {.method = "POST", .path = A "/chat/completions", .fn = post_chat, SV_AI_BODY_ROUTE},
+        {.method = "POST", .path = A "/completions", .fn = post_completion, SV_AI_BODY_ROUTE},
         {.method = "GET", .path = A "/models", .fn = get_models},
         {.method = "GET", .path = A "/models/*model", .fn = get_model},
     };

@@ -4,7 +4,6 @@
  * afterwards. Whole answers and refusals wear the envelope; a stream is bare. */
 #include <stdio.h>
 
-#include "account/limits.h"
 #include "ai/ai.h"
 #include "ai/ai_impl.h"
 #include "ai/text_generation.h"
@@ -33,9 +32,8 @@ static const sv_tg_dialect classic = {.whole = classic_whole, .piece = sv_classi
 static const sv_tg_dialect chat = {
     .whole = chat_whole, .first = sv_chat_first, .piece = sv_chat_piece, .last = sv_chat_last, .error = sv_openai_error, .refuse = refuse};
 
-static void post_run(sv_req *r, void *ctx)
+static void run(sv_ai *ai, sv_req *r, sv_str text)
 {
-    sv_ai *ai = ctx;
     sv_err err = {0};
     sv_str id, queue;
     SV_AUTO(sv_json_decrefp) json_t *body = NULL;
@@ -49,18 +47,19 @@ static void post_run(sv_req *r, void *ctx)
         sv_tg_refuse(ai, r, &err, "queueRequest", &classic);
         return;
     }
-    if (sv_ai_body(r, &body, &err) != SV_OK)
+    if (sv_ai_parse(text, &body, &err) != SV_OK)
         sv_tg_refuse(ai, r, &err, "", &classic);
     else
         sv_tg_run(ai, r, id, body, &classic, &chat);
 }
 
+static void post_run(sv_req *r, void *ctx) { sv_ai_collect(ctx, r, false, &classic, run); }
+
 void sv_ai_rest_routes(sv_http *s, sv_ai *ai)
 {
-    const size_t max = (size_t)sv_limit_value(SV_LIMIT_AI_BODY_BYTES);
 #define A "/client/v4/accounts/:account/ai"
     const sv_route routes[] = {
-        {.method = "POST", .path = A "/run/*model", .fn = post_run, .max_body = max},
+        {.method = "POST", .path = A "/run/*model", .fn = post_run, SV_AI_BODY_ROUTE},
         {.method = "GET", .path = A "/models/search", .fn = sv_ai_models_search},
         {.method = "GET", .path = A "/models/schema", .fn = sv_ai_models_schema},
         {.method = "GET", .path = A "/tasks/search", .fn = sv_ai_tasks_search},

@@ -22,6 +22,7 @@
 #include <cmocka.h>
 
 #include "account/account.h"
+#include "account/limits.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/thread.h"
@@ -552,6 +553,22 @@ static void refusals_have_code_status_and_words(void **state)
     answer_done(&a);
 }
 
+static void a_body_over_the_limit_is_refused_in_each_dialect(void **state)
+{
+    (void)state;
+    size_t n = (size_t)sv_limit_value(SV_LIMIT_AI_BODY_BYTES) + 100000;
+    SV_AUTO(sv_freep) char *big = sv_xcalloc(n + 1, 1);
+    memset(big, ' ', n);
+    big[0] = '{';
+    refused(bind_run(real, TINY, big), 413, 3006, "at most 10"); /* read to its end first */
+    for (int openai = 0; openai < 2; openai++) { /* refused by its Content-Length alone */
+        char headers[64];
+        snprintf(headers, sizeof headers, "Content-Length: %zu\r\n", n);
+        refused(read_answer(send_request(real->api_sock, "POST", openai ? ACCOUNT "/ai/v1/completions" : ACCOUNT "/ai/run/" TINY, headers, NULL)), 413, 3006,
+                "too large");
+    }
+}
+
 static void a_default_of_tokens_fits_a_small_window(void **state)
 {
     (void)state;
@@ -821,6 +838,7 @@ int main(void)
         cmocka_unit_test(stop_strings_end_the_answer),
         cmocka_unit_test(stories_continue_as_their_maker_wrote),
         cmocka_unit_test(refusals_have_code_status_and_words),
+        cmocka_unit_test(a_body_over_the_limit_is_refused_in_each_dialect),
         cmocka_unit_test(a_default_of_tokens_fits_a_small_window),
         cmocka_unit_test(search_filters_pages_and_ends),
         cmocka_unit_test(every_token_is_metered),

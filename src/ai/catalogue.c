@@ -415,6 +415,16 @@ void sv_catalogue_watch(sv_catalogue *c)
 
 /* ---- open, close ---- */
 
+/* Absolute, also while the folder is not there yet: it is looked at again and again. */
+static char *absolute(const char *path)
+{
+    char cwd[PATH_MAX];
+    char *real = realpath(path, NULL);
+    if (real || path[0] == '/' || !getcwd(cwd, sizeof cwd))
+        return real ? real : sv_xstrdup(path);
+    return sv_xasprintf("%s/%s", cwd, path);
+}
+
 sv_rc sv_catalogue_open(sv_catalogue **out, const char *data_dir, const char *models_dir, sv_err *err)
 {
     SV_AUTO(sv_catalogue_closep) sv_catalogue *c = sv_xnew0(sv_catalogue);
@@ -424,7 +434,7 @@ sv_rc sv_catalogue_open(sv_catalogue **out, const char *data_dir, const char *mo
         return err->code;
     if (!(c->data_dir = realpath(data_dir, NULL)))
         return sv_fail_errno(err, "data directory '%s'", data_dir);
-    c->models_dir = models_dir && *models_dir ? realpath(models_dir, NULL) : NULL;
+    c->models_dir = models_dir && *models_dir ? absolute(models_dir) : NULL;
     c->store_dir = sv_xasprintf("%s/models", c->data_dir);
     if (sv_mkdir_p(c->store_dir, 0700, err) != SV_OK)
         return err->code;

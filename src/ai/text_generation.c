@@ -372,7 +372,7 @@ void sv_classic_whole(const sv_tg_view *v, sv_buf *out)
 {
     sv_buf_adds(out, "{\"response\":");
     sv_json_add_str(out, v->text);
-    sv_buf_addf(out, ",\"tool_calls\":[],\"finish_reason\":\"%s\",", sv_ai_finish_name(v->finish));
+    sv_buf_addf(out, ",\"finish_reason\":\"%s\",", sv_ai_finish_name(v->finish));
     sv_ai_add_usage(out, &v->usage);
     sv_buf_addc(out, '}');
 }

@@ -22,7 +22,8 @@ typedef struct sv_tg_view {
     sv_usage usage;
 } sv_tg_view;
 
-typedef struct sv_tg_dialect {
+typedef struct sv_tg_dialect sv_tg_dialect;
+struct sv_tg_dialect {
     /* Appends the JSON body of a whole answer. */
     void (*whole)(const sv_tg_view *v, sv_buf *out);
     /* Append the JSON of one event: of the first (NULL: none), of a piece of text, of the i-th at the end (false: there is no
@@ -33,7 +34,7 @@ typedef struct sv_tg_dialect {
     void (*error)(const sv_tg_view *v, int status, int code, const char *message, sv_buf *out);
     /* Answers the request with a refusal. bad: the field, or "". */
     void (*refuse)(sv_req *r, int status, int code, const char *message, const char *bad);
-} sv_tg_dialect;
+};
 
 /* Takes over the reference *m and the input *in, and answers r, now or later. */
 void sv_tg_start(sv_ai *ai, sv_req *r, const sv_model **m, sv_tg_input *in, const sv_tg_dialect *dialect);

@@ -128,7 +128,7 @@ int sv_cmd_models(int argc, char **argv)
     bool all = false, link = false;
     char root[4096], models[4200];
     sv_cmd_root(root);
-    snprintf(models, sizeof models, "%s/models", root);
+    snprintf(models, sizeof models, "%s%s", root, root[0] ? "/models" : "");
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;)
         switch (c) {
         case 'd': data = optarg; break;
