@@ -258,13 +258,15 @@ static tval new_macro(trun *r, const tnode *n)
 
 /* ---- operators ---- */
 
+static bool is_list(const tval *v) { return v->kind == T_STR || (v->kind == T_SEQ && v->why <= SEQ_TUPLE); }
+
 static tval bad_operands(trun *r, int op, const tval *a, const tval *b)
 {
     char name[3] = {(char)(op & 0xff), (char)(op >> 8), 0};
     if (a->kind == T_UNDEF || b->kind == T_UNDEF)
         return sv_tpl_fail_undef(r, a->kind == T_UNDEF ? a : b);
-    if (op == '+' && a->kind == T_STR)
-        return sv_tpl_fail(r, "can only concatenate str (not \"%s\") to str", sv_tpl_type(b));
+    if (op == '+' && is_list(a))
+        return sv_tpl_fail(r, "can only concatenate %s (not \"%s\") to %s", sv_tpl_type(a), sv_tpl_type(b), sv_tpl_type(a));
     return sv_tpl_fail(r, "unsupported operand type(s) for %s: '%s' and '%s'", name, sv_tpl_type(a), sv_tpl_type(b));
 }
 
@@ -352,8 +354,6 @@ static tval repeated(trun *r, const tval *what, int64_t times)
             sv_tpl_push(r, &out, what->seq->v[k]);
     return out;
 }
-
-static bool is_list(const tval *v) { return v->kind == T_STR || (v->kind == T_SEQ && v->why <= SEQ_TUPLE); }
 
 static tval binary(trun *r, int op, const tval *a, const tval *b)
 {
