@@ -175,8 +175,9 @@ static void give_weights(sv_models *s, sv_model *m, const char *path, const sv_m
         m->usd_in = m->neurons_in * USD_PER_NEURON;
         m->usd_out = m->neurons_out * USD_PER_NEURON;
     }
+    bool named = f->name[0] && sv_utf8_valid(sv_str_of(f->name));
     if (!m->description)
-        m->description = sv_arena_printf(s->arena, "%s, %s, %.3g M parameters, %s", f->name[0] && sv_utf8_valid(sv_str_of(f->name)) ? f->name : "a model of this node", f->arch,
+        m->description = sv_arena_printf(s->arena, "%s, %s, %.3g M parameters, %s", named ? f->name : "a model of this node", f->arch,
                                          (double)f->n_params / 1e6, f->weights);
 }
 

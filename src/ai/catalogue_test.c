@@ -268,7 +268,8 @@ static void bad_ids_and_files_are_refused(void **state)
     place *p = *state;
     sv_catalogue *c = open_at(p);
     sv_err err = {0};
-    static const char *const ids[] = {"", "name", "/name", "a/", "a/b/c", "@/a/b", "@cf/a", "@cf/a/b/c", "@cf/../b", "@cf/a/..", "@cf/a/b c", "a/b\n", "@cf/a/-x", "@cf//x"};
+    static const char *const ids[] = {"", "name", "/name", "a/", "a/b/c", "@/a/b", "@cf/a", "@cf/a/b/c", "@cf/../b",
+                                     "@cf/a/..", "@cf/a/b c", "a/b\n", "@cf/a/-x", "@cf//x"};
     for (size_t i = 0; i < SV_LEN(ids); i++) {
         assert_int_equal(import(c, GGUF, ids[i], &err), SV_EINVAL);
         assert_non_null(strstr(err.msg, "is no model id"));

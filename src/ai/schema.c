@@ -38,7 +38,7 @@ typedef struct check { sv_tg_input *in; const json_t *obj; sv_err *err; } check;
 
 static void blame(check *c, const char *field)
 {
-    snprintf(c->in->bad, sizeof c->in->bad, "%s", field);
+    snprintf(c->in->bad, sizeof c->in->bad, "%.63s", field);
 }
 
 static sv_rc mismatch(check *c, const char *field, const json_t *v, const char *want)
@@ -558,11 +558,14 @@ json_t *sv_schema_describe(bool chat)
     json_t *list = branch("Messages", with(common_properties(chat), "messages", messages_schema()), "messages");
     if (chat) {
         with(json_object_get(list, "properties"), "stop", json_pack("{s:[s,s]}", "type", "string", "array"));
-        return json_pack("{s:o, s:{s:s, s:{s:{s:s}, s:o}}}", "input", list, "output", "type", "object", "properties", "choices", "type", "array", "usage", usage);
+        return json_pack("{s:o, s:{s:s, s:{s:{s:s}, s:o}}}", "input", list, "output", "type", "object", "properties", "choices", "type", "array",
+                         "usage", usage);
     }
     json_t *text = json_pack("{s:s, s:i, s:i}", "type", "string", "minLength", 1, "maxLength", (int)sv_limit_value(SV_LIMIT_AI_PROMPT_CHARS));
-    json_t *prompt = branch("Prompt", with(with(common_properties(chat), "prompt", text), "raw", json_pack("{s:s, s:b}", "type", "boolean", "default", 0)), "prompt");
-    return json_pack("{s:{s:s, s:[o,o]}, s:{s:[{s:s, s:s, s:{s:{s:s}, s:o}}, {s:s, s:s, s:s}]}}", "input", "type", "object", "oneOf", prompt, list, "output", "oneOf",
-                     "type", "object", "contentType", "application/json", "properties", "response", "type", "string", "usage", usage, "type", "string",
-                     "contentType", "text/event-stream", "format", "binary");
+    json_t *raw = json_pack("{s:s, s:b}", "type", "boolean", "default", 0);
+    json_t *prompt = branch("Prompt", with(with(common_properties(chat), "prompt", text), "raw", raw), "prompt");
+    json_t *whole = json_pack("{s:s, s:s, s:{s:{s:s}, s:o}}", "type", "object", "contentType", "application/json", "properties", "response", "type",
+                              "string", "usage", usage);
+    json_t *events = json_pack("{s:s, s:s, s:s}", "type", "string", "contentType", "text/event-stream", "format", "binary");
+    return json_pack("{s:{s:s, s:[o,o]}, s:{s:[o,o]}}", "input", "type", "object", "oneOf", prompt, list, "output", "oneOf", whole, events);
 }
