@@ -32,21 +32,50 @@ static ALWAYS_INLINE group widen(bytes32 q)
                     (vec)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(q.hi)), (vec)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(q.hi, 8)))}};
 }
 
-static ALWAYS_INLINE group load_f16(const uint8_t *row, int64_t k)
+static ALWAYS_INLINE group load_f16(const uint8_t *p, int s, const scales *sc)
 {
+    (void)s;
+    (void)sc;
     group g;
     UNROLL
     for (int i = 0; i < GV; i++)
-        g.v[i] = (vec)_mm256_cvtph_ps(x86_load(row + 2 * k + 16 * i));
+        g.v[i] = (vec)_mm256_cvtph_ps(x86_load(p + 16 * i));
     return g;
 }
 
-static ALWAYS_INLINE group load_bf16(const uint8_t *row, int64_t k)
+static ALWAYS_INLINE group load_bf16(const uint8_t *p, int s, const scales *sc)
 {
+    (void)s;
+    (void)sc;
     group g;
     UNROLL
     for (int i = 0; i < GV; i++)
-        g.v[i] = (vec)_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(x86_load(row + 2 * k + 16 * i)), 16));
+        g.v[i] = (vec)_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(x86_load(p + 16 * i)), 16));
+    return g;
+}
+
+static ALWAYS_INLINE group load_q4_0(const uint8_t *p, int s, const scales *sc)
+{
+    (void)s;
+    (void)sc;
+    const __m128i eight = _mm_set1_epi8(8);
+    __m128i q = x86_load(p + 2);
+    bytes32 low = x86_nibbles(q, q, false), high = x86_nibbles(q, q, true);
+    float d = x86_half(p);
+    group g = widen((bytes32){_mm_sub_epi8(low.lo, eight), _mm_sub_epi8(high.lo, eight)});
+    UNROLL
+    for (int i = 0; i < GV; i++)
+        g.v[i] *= d;
+    return g;
+}
+
+static ALWAYS_INLINE group load_q4_k(const uint8_t *p, int s, const scales *sc)
+{
+    const uint8_t *q = p + 16 + s / 2 * 32;
+    group g = widen(x86_nibbles(x86_load(q), x86_load(q + 16), s % 2 != 0));
+    UNROLL
+    for (int i = 0; i < GV; i++)
+        g.v[i] = g.v[i] * sc->d[s] - sc->m[s];
     return g;
 }
 
@@ -56,10 +85,14 @@ static ALWAYS_INLINE group load_bf16(const uint8_t *row, int64_t k)
 #define TILE_OUT 2
 #define TILE_ROWS 3
 #define TILE_CASES(X) X(1) X(2) X(3)
+#define STREAM_ROWS 2
+#define STREAM_CASES(X) X(1) X(2)
 #define TILE_QUERIES 2
-#define FUSED(X) \
-    X(SV_F32, load_f32) X(SV_F16, load_f16) X(SV_BF16, load_bf16) X(SV_Q8_0, load_q8_0) X(SV_Q4_0, load_q4_0) \
-    X(SV_Q4_K, load_q4_k) X(SV_Q6_K, load_q6_k)
+#define FUSED(X)                                                                                          \
+    X(SV_F32, prepare_none, load_f32, 1, 128) X(SV_F16, prepare_none, load_f16, 1, 64)                    \
+    X(SV_BF16, prepare_none, load_bf16, 1, 64) X(SV_Q8_0, prepare_none, load_q8_0, 1, 34)                 \
+    X(SV_Q4_0, prepare_none, load_q4_0, 1, 18) X(SV_Q4_K, prepare_q4_k, load_q4_k, 8, 144)                \
+    X(SV_Q6_K, prepare_q6_k, load_q6_k, 8, 210)
 #define KERNEL_SET sv_kernels_avx2
 #define KERNEL_NAME "avx2"
 #include "nn/kernels_body.h"

@@ -13,12 +13,16 @@ typedef float vec __attribute__((vector_size(16)));
 #define UNROLL
 #include "nn/kernels_vec.h"
 
+typedef struct scales { char none; } scales; /* nothing quantised is unpacked in registers here */
+
 #define v_fma(a, b, c) ((a) * (b) + (c))
 #define TILE_OUT 2
 #define TILE_ROWS 2
 #define TILE_CASES(X) X(1) X(2)
 #define TILE_QUERIES 1
-#define FUSED(X) X(SV_F32, load_f32)
+#define FUSED(X) X(SV_F32, prepare_none, load_f32, 1, 128)
+#define STREAM_ROWS 1
+#define STREAM_CASES(X) X(1)
 #define KERNEL_SET sv_kernels_portable
 #define KERNEL_NAME "portable"
 

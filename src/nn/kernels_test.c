@@ -120,6 +120,31 @@ static void matmul_is_right_for_every_type_and_shape(void **state)
     sv_pool_free(pool);
 }
 
+static void weights_are_exactly_what_dequantize_gives(void **state)
+{
+    (void)state;
+    enum { N = 256, OUT = 5, ROWS = 7 };
+    sv_pool *pool = sv_pool_new(1);
+    for (size_t t = 0; t < SV_LEN(types); t++) {
+        sv_tensor w = random_matrix(types[t], N, OUT);
+        float want[OUT * N], y[ROWS * OUT];
+        sv_dequantize(want, types[t], w.data, OUT * N);
+        EACH_SET(name)
+            for (int k = 0; k < N; k++) {
+                float x[ROWS * N] = {0};
+                for (int r = 0; r < ROWS; r++)
+                    x[r * N + k] = 1.0f; /* picks column k of the matrix */
+                for (int32_t n = 1; n <= ROWS; n += 3) {
+                    sv_matmul_run(pool, &(sv_matmul){.w = &w, .x = x, .n_rows = n, .y = y}, 1);
+                    for (int i = 0; i < n * OUT; i++)
+                        assert_true(y[i] == want[i % OUT * N + k]);
+                }
+            }
+        free((void *)w.data);
+    }
+    sv_pool_free(pool);
+}
+
 static void the_longest_row_is_right(void **state)
 {
     (void)state;
@@ -593,6 +618,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_best_set_is_chosen_and_others_by_name),
         cmocka_unit_test(matmul_is_right_for_every_type_and_shape),
+        cmocka_unit_test(weights_are_exactly_what_dequantize_gives),
         cmocka_unit_test(the_longest_row_is_right),
         cmocka_unit_test(bias_addition_and_scattered_rows_are_right),
         cmocka_unit_test(a_row_gives_the_same_bits_alone_and_in_company),

@@ -1,41 +1,22 @@
-/* kernels_x86_loads.h - 32 weights of each quantised type as floats; the including file has defined `group widen(bytes32)` */
+/* kernels_x86_loads.h - 32 weights as floats, where AVX2 and AVX-512 do alike; the including file has defined `group widen(bytes32)` */
 
-static ALWAYS_INLINE group load_q8_0(const uint8_t *row, int64_t k)
+static ALWAYS_INLINE group load_q8_0(const uint8_t *p, int s, const scales *sc)
 {
-    float d;
-    group g = widen(x86_q8_0(row, k, &d));
+    (void)s;
+    (void)sc;
+    float d = x86_half(p);
+    group g = widen((bytes32){x86_load(p + 2), x86_load(p + 18)});
     UNROLL
     for (int i = 0; i < GV; i++)
         g.v[i] *= d;
     return g;
 }
 
-static ALWAYS_INLINE group load_q4_0(const uint8_t *row, int64_t k)
+static ALWAYS_INLINE group load_q6_k(const uint8_t *p, int s, const scales *sc)
 {
-    float d;
-    group g = widen(x86_q4_0(row, k, &d));
+    group g = widen(x86_q6_k(p, s));
     UNROLL
     for (int i = 0; i < GV; i++)
-        g.v[i] *= d;
-    return g;
-}
-
-static ALWAYS_INLINE group load_q4_k(const uint8_t *row, int64_t k)
-{
-    float d, m;
-    group g = widen(x86_q4_k(row, k, &d, &m));
-    UNROLL
-    for (int i = 0; i < GV; i++)
-        g.v[i] = g.v[i] * d - m;
-    return g;
-}
-
-static ALWAYS_INLINE group load_q6_k(const uint8_t *row, int64_t k)
-{
-    float d[2];
-    group g = widen(x86_q6_k(row, k, d));
-    UNROLL
-    for (int i = 0; i < GV; i++)
-        g.v[i] *= d[i / (GV / 2)];
+        g.v[i] *= sc->d[2 * s + i / (GV / 2)];
     return g;
 }
