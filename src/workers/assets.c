@@ -240,7 +240,8 @@ void sv_asset_session_done(sv_asset_session *s)
 /* Folders that workerd reads as another user, whatever our umask is. */
 static sv_rc make_folder(const char *path, sv_err *err)
 {
-    if (mkdir(path, 0755) < 0 && errno != EEXIST)
+    struct stat st;
+    if (mkdir(path, 0755) < 0 && (errno != EEXIST || lstat(path, &st) < 0 || !S_ISDIR(st.st_mode)))
         return sv_fail_errno(err, "make folder '%s'", path);
     return chmod(path, 0755) == 0 ? SV_OK : sv_fail_errno(err, "mode of '%s'", path);
 }
@@ -295,7 +296,7 @@ static sv_rc lay_out_one(sv_workers *w, const char *account, const char *path, c
         *slash = 0;
         if (!sv_smap_get(dirs, sv_str_of(to))) {
             if (make_folder(to, err) != SV_OK)
-                return sv_fail_api(err, SV_EINVAL, 10021, "asset '%s' lies below a path that is a file itself", path);
+                return err->code == SV_ECONFLICT ? sv_fail_api(err, SV_EINVAL, 10021, "asset '%s' lies below a path that is a file itself", path) : err->code;
             sv_smap_put(dirs, sv_str_of(to), dirs);
         }
         *slash = '/';
