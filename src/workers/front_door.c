@@ -157,7 +157,7 @@ static void try_later(sv_front_door *f)
 static bool reply_is_fine(const char *line)
 {
     static const char *const fine[] = {"New server registered.", "Server deleted.", "Already exists", "A server with the same name and",
-                                       "entry not found", "No such server", "no such server", "is not in maintenance", NULL};
+                                       "entry not found", "Key not found", "No such server", "no such server", "is not in maintenance", NULL};
     if (!*line)
         return true;
     for (int i = 0; fine[i]; i++)

@@ -42,7 +42,8 @@
 #define LOADER "/lib/ld-linux-aarch64.so.1"
 #endif
 
-static const char *const library_paths[] = {LOADER, "/lib/" TRIPLET, "/usr/lib/" TRIPLET, NULL};
+/* What every program needs: its libraries, and the one device that workerd reads (it asks no getrandom). */
+static const char *const library_paths[] = {LOADER, "/lib/" TRIPLET, "/usr/lib/" TRIPLET, "/dev/urandom", NULL};
 
 enum {
     NAMESPACES = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP,
@@ -64,7 +65,7 @@ static sv_rc bind_open(mount_point *b, const char *path, bool writable, sv_err *
     b->tree = (int)syscall(SYS_open_tree, AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
     if (b->tree < 0)
         return sv_fail_errno(err, "open_tree '%s'", path);
-    struct mount_attr attr = {.attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | (writable ? 0 : MOUNT_ATTR_RDONLY)};
+    struct mount_attr attr = {.attr_set = MOUNT_ATTR_NOSUID | (S_ISCHR(st.st_mode) ? 0 : MOUNT_ATTR_NODEV) | (writable ? 0 : MOUNT_ATTR_RDONLY)};
     if (syscall(SYS_mount_setattr, b->tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr, sizeof attr) < 0)
         return sv_fail_errno(err, "mount_setattr '%s'", path);
     return SV_OK;
