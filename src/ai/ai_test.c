@@ -300,6 +300,7 @@ static stream classic_stream(answer *a)
     bool seen[64] = {false};
     sv_buf_init(&s.text, 0);
     assert_non_null(strcasestr(a->head, "content-type: text/event-stream"));
+    assert_non_null(strcasestr(a->head, "cf-ai-req-id: "));
     char *at = a->body.p;
     for (char *e; at && (e = next_event(&at));) {
         assert_false(s.done);
@@ -504,7 +505,9 @@ static void refused(answer a, int status, int code, const char *says)
 {
     if (a.status != status)
         fail_msg("%d, not %d: %s", a.status, status, sv_buf_cstr(&a.body));
-    assert_non_null(strcasestr(a.head, "cf-ai-req-id: "));
+    const char *id = strcasestr(a.head, "cf-ai-req-id: ");
+    assert_non_null(id);
+    assert_null(strcasestr(id + 1, "cf-ai-req-id: ")); /* twice would reach the Worker as "x, x" */
     assert_non_null(strcasestr(a.head, "content-type: application/json"));
     json_t *j = json_of(&a), *first = json_array_get(json_object_get(j, "errors"), 0);
     json_t *internal = json_object_get(j, "internalCode");

@@ -200,6 +200,7 @@ static void on_drain(sv_req *r, void *arg)
 static void begin_stream(sv_tg *g)
 {
     g->streaming = true;
+    sv_req_add_header(g->r, "cf-ai-req-id", g->req_id);
     sv_sse_begin(g->r);
     sv_req_on_drain(g->r, on_drain, g);
     if (g->d->first) {
@@ -246,6 +247,7 @@ static void finish_whole(sv_tg *g)
         sv_fail(&err, SV_ENOMEM, "no memory for an answer of %zu bytes", g->text.n);
         fail(g, &err);
     } else {
+        sv_req_add_header(g->r, "cf-ai-req-id", g->req_id); /* a refusal adds its own */
         sv_req_send(let_go(g), 200, "application/json", sv_buf_str(&body));
     }
     sv_buf_done(&body);
@@ -333,7 +335,6 @@ void sv_tg_start(sv_ai *ai, sv_req *r, const sv_model **m, sv_tg_input *in, cons
     meter->n_requests++;
     meter->in_flight++;
     sv_req_on_close(r, on_close, g);
-    sv_req_add_header(r, "cf-ai-req-id", g->req_id);
 
     const sv_principal *who = sv_req_user(r);
     sv_gen_opts opts = {
