@@ -479,7 +479,7 @@ static const sv_model *look_up(sv_catalogue *c, sv_str id)
 sv_rc sv_catalogue_find(sv_catalogue *c, sv_str id, const sv_model **out, sv_err *err)
 {
     const sv_model *m = look_up(c, id);
-    if (!m || !m->path) {
+    if (!m || !m->path || !sv_file_exists(m->path)) { /* imported or removed by another process a moment ago */
         sv_err ignored = {0};
         m = sv_model_unref(m);
         if (sv_catalogue_refresh(c, false, &ignored) != SV_OK) {
