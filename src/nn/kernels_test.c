@@ -30,7 +30,8 @@ static const char *next_set(const char *name)
 #define EACH_SET(name) for (const char *name = NULL; (name = next_set(name)) != NULL;)
 
 static const sv_type types[] = {SV_F32, SV_F16, SV_BF16, SV_Q8_0, SV_Q4_0, SV_Q4_K, SV_Q6_K, SV_Q4_1, SV_Q5_0, SV_Q5_1, SV_Q2_K, SV_Q3_K,
-                                SV_Q5_K, SV_IQ4_NL, SV_IQ4_XS, SV_TQ1_0, SV_TQ2_0, SV_MXFP4, SV_NVFP4};
+                                SV_Q5_K, SV_IQ4_NL, SV_IQ4_XS, SV_TQ1_0, SV_TQ2_0, SV_MXFP4, SV_NVFP4, SV_IQ2_XXS, SV_IQ2_XS, SV_IQ2_S,
+                                SV_IQ3_XXS, SV_IQ3_S, SV_IQ1_S, SV_IQ1_M};
 static const int thread_counts[] = {1, 2, 3};
 
 static float *random_floats(size_t n)

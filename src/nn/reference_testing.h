@@ -8,6 +8,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "nn/codebooks/codebooks.h"
 #include "nn/tensor.h"
 
 /* --- random numbers: xorshift64*, fixed seed, so that a failure repeats ------------------------------------------- */
@@ -138,6 +139,65 @@ static inline double ref_tq1(const uint8_t *b, int i)
     return i < 160 ? ref_trit(b[i % 32], i / 32) : i < 240 ? ref_trit(b[32 + i % 16], (i - 160) / 16) : ref_trit(b[48 + i % 4], (i - 240) / 4);
 }
 
+/* Coordinate j of a codebook's point. */
+static inline double ref_coordinate(const uint16_t *points, const int8_t *levels, unsigned point, int j, unsigned width)
+{
+    return levels[ref_bits((const uint8_t *)&points[point], (unsigned)j * width, width)];
+}
+
+/* Sign j of 8, of which the file has 7 at bit `at`; the eighth is that of their product. */
+static inline double ref_sign7(const uint8_t *p, unsigned at, int j)
+{
+    double product = 1;
+    for (unsigned i = 0; i < 7; i++)
+        product *= ref_bits(p, at + i, 1) ? -1 : 1;
+    return j == 7 ? product : ref_bits(p, at + (unsigned)j, 1) ? -1 : 1;
+}
+
+static inline double ref_nibble_at(const uint8_t *p, int i)
+{
+    return ref_bits(p, (unsigned)i * 4, 4);
+}
+
+/* The codebook types; i counts elements, g groups of 8, f groups of 4. */
+static inline ref_value ref_codebook(sv_type type, const uint8_t *b, int i)
+{
+    int g = i / 8, f = i / 4, sub = i / 32;
+    const uint8_t *rest = b + 2 + 8 * sub + 4;
+    uint8_t half[2];
+    double d = ref_half(b), delta;
+    switch (type) {
+    case SV_IQ2_XXS:
+        return ref_product(d / 4 * (ref_nibble_at(rest, 7) + 0.5) * ref_sign7(rest, (unsigned)(g % 4) * 7, i % 8) *
+                           ref_coordinate(sv_iq2_xxs_points, sv_iq2_xxs_levels, b[2 + 8 * sub + g % 4], i % 8, 2));
+    case SV_IQ2_XS:
+        return ref_product(d / 4 * (ref_nibble_at(b + 66, i / 16) + 0.5) * ref_sign7(b + 2 + 2 * g, 9, i % 8) *
+                           ref_coordinate(sv_iq2_xs_points, sv_iq2_xs_levels, ref_bits(b + 2 + 2 * g, 0, 9), i % 8, 2));
+    case SV_IQ2_S:
+        return ref_product(d / 4 * (ref_nibble_at(b + 74, i / 16) + 0.5) * (ref_bits(b + 34, (unsigned)i, 1) ? -1 : 1) *
+                           ref_coordinate(sv_iq2_s_points, sv_iq2_s_levels, b[2 + g] + 256 * ref_bits(b + 66, (unsigned)g * 2, 2), i % 8, 2));
+    case SV_IQ3_XXS:
+        rest = b + 66 + 4 * sub;
+        return ref_product(d / 2 * (ref_nibble_at(rest, 7) + 0.5) * ref_sign7(rest, (unsigned)(g % 4) * 7, i % 8) *
+                           ref_coordinate(sv_iq3_xxs_points, sv_iq3_xxs_levels, b[2 + f], i % 4, 3));
+    case SV_IQ3_S:
+        return ref_product(d * (2 * ref_nibble_at(b + 106, sub) + 1) * (ref_bits(b + 74, (unsigned)i, 1) ? -1 : 1) *
+                           ref_coordinate(sv_iq3_s_points, sv_iq3_s_levels, b[2 + f] + 256 * ref_bits(b + 66, (unsigned)f, 1), i % 4, 3));
+    case SV_IQ1_S:
+        rest = b + 34 + 2 * sub;
+        delta = ref_bits(rest, 15, 1) ? -0.125 : 0.125;
+        return ref_product(d * (2 * (double)ref_bits(rest, 12, 3) + 1) *
+                           (ref_coordinate(sv_iq1_s_points, sv_iq1_s_levels, b[2 + g] + 256 * ref_bits(rest, (unsigned)(g % 4) * 3, 3), i % 8, 2) + delta));
+    case SV_IQ1_M:
+        half[0] = (uint8_t)(ref_bits(b + 48, 12, 4) | ref_bits(b + 48, 28, 4) << 4);
+        half[1] = (uint8_t)(ref_bits(b + 48, 44, 4) | ref_bits(b + 48, 60, 4) << 4);
+        delta = ref_bits(b + 32, (unsigned)g * 4 + 3, 1) ? -0.125 : 0.125;
+        return ref_product(ref_half(half) * (2 * (double)ref_bits(b + 48 + i / 64 * 2, (unsigned)(i / 16 % 4) * 3, 3) + 1) *
+                           (ref_coordinate(sv_iq1_s_points, sv_iq1_s_levels, b[g] + 256 * ref_bits(b + 32, (unsigned)g * 4, 3), i % 8, 2) + delta));
+    default: abort();
+    }
+}
+
 /* Element i of a block. */
 static inline ref_value ref_element(sv_type type, const uint8_t *b, int i)
 {
@@ -172,7 +232,7 @@ static inline ref_value ref_element(sv_type type, const uint8_t *b, int i)
     case SV_TQ2_0: return ref_product(ref_half(b + 64) * ((double)ref_crumb(b, i) - 1));
     case SV_MXFP4: return ref_product(ldexp(1.0, b[0] - 127) * ref_e2m1(ref_nibble(b + 1, i)));
     case SV_NVFP4: return ref_product(ref_ue4m3(b[i / 16]) * ref_e2m1(ref_bits(b + 4 + i / 16 * 8 + i % 8, i % 16 < 8 ? 0 : 4, 4)));
-    default: abort();
+    default: return ref_codebook(type, b, i);
     }
 }
 
@@ -198,6 +258,8 @@ static inline void ref_random_block(sv_type type, uint8_t *b, unsigned e_min, un
         [SV_F16] = {0, -1}, [SV_Q4_0] = {0, -1}, [SV_Q4_1] = {0, 2}, [SV_Q5_0] = {0, -1}, [SV_Q5_1] = {0, 2}, [SV_Q8_0] = {0, -1},
         [SV_Q2_K] = {80, 82}, [SV_Q3_K] = {108, -1}, [SV_Q4_K] = {0, 2}, [SV_Q5_K] = {0, 2}, [SV_Q6_K] = {208, -1},
         [SV_IQ4_NL] = {0, -1}, [SV_IQ4_XS] = {0, -1}, [SV_TQ1_0] = {52, -1}, [SV_TQ2_0] = {64, -1},
+        [SV_IQ2_XXS] = {0, -1}, [SV_IQ2_XS] = {0, -1}, [SV_IQ2_S] = {0, -1}, [SV_IQ3_XXS] = {0, -1}, [SV_IQ3_S] = {0, -1},
+        [SV_IQ1_S] = {0, -1},
     };
     for (int32_t i = 0; i < sv_type_get(type)->block_bytes; i++)
         b[i] = (uint8_t)(rng() >> 32);
@@ -209,6 +271,11 @@ static inline void ref_random_block(sv_type type, uint8_t *b, unsigned e_min, un
     } else if (type == SV_NVFP4) {
         for (int s = 0; s < 4; s++)
             b[s] &= 0x7f;
+    } else if (type == SV_IQ1_M) { /* the scale lies in four upper nibbles */
+        uint8_t h[2];
+        ref_put_half(h, e_min, e_max);
+        for (int s = 0; s < 4; s++)
+            b[48 + 2 * s + 1] = (uint8_t)((b[48 + 2 * s + 1] & 15) | ref_bits(h, (unsigned)s * 4, 4) << 4);
     } else {
         for (int s = 0; s < 2; s++)
             if (scale_at[type][s] >= 0)

@@ -24,9 +24,19 @@
  *   TQ2_0 256  64 x 4 crumbs, h d                                           d * (q - 1)
  *   MXFP4 32   u8 exponent, nibbles as 4-bit floats (E2M1)                  2^(e - 127) * t[q]
  *   NVFP4 64   4 x 8-bit float scale (unsigned E4M3), 4 x 16 nibbles as MXFP4
- * IQ1, IQ2 and IQ3 are known by size, so that files which have them are read and refused by tensor name; their codebooks
- * are not here. Source: the format as ggml defines it (ggml-common.h, gguf.md). */
+ * The others hold points of a codebook (codebooks/) instead of numbers: p is a coordinate, s its sign.
+ *   IQ2_XXS 256 h d, 8 x (4 x u8 point, 4 x 7-bit signs, 4-bit scale)       d * (sc + 1/2) / 4 * s * p    points of 8
+ *   IQ2_XS 256  h d, 32 x (9-bit point, 7-bit signs), 16 x 4-bit scale      as above
+ *   IQ2_S 256   h d, 32 x u8 point, 32 x u8 signs, 32 x upper 2 bits, 16 x 4-bit scale, as above
+ *   IQ3_XXS 256 h d, 64 x u8 point, 8 x (4 x 7-bit signs, 4-bit scale)      d * (sc + 1/2) / 2 * s * p    points of 4
+ *   IQ3_S 256   h d, 64 x u8 point, 64 x ninth bit, 32 x u8 signs, 8 x 4-bit scale   d * (2 sc + 1) * s * p
+ *   IQ1_S 256   h d, 32 x u8 point, 8 x u16 (4 x upper 3 bits, 3-bit scale, shift)   d * (2 sc + 1) * (p +- 1/8)    points of 8
+ *   IQ1_M 256   32 x u8 point, 32 x (upper 3 bits, shift), 4 x u16 (4 x 3-bit scale, a quarter of h d)   as IQ1_S
+ * Seven signs stand for eight: the last one makes the number of minuses even.
+ * Source: the format as ggml defines it (ggml-common.h, gguf.md). */
 #include "nn/tensor.h"
+
+#include "nn/codebooks/codebooks.h"
 
 typedef void (*unpack_fn)(float *y, const uint8_t *b);
 
@@ -264,6 +274,119 @@ static void unpack_tq2_0(float *y, const uint8_t *b)
         y[i] = d * (float)((b[i / 128 * 32 + i % 32] >> (i % 128 / 32 * 2) & 3) - 1);
 }
 
+/* --- codebooks ---------------------------------------------------------------------------------------------------- */
+
+static uint16_t u16_at(const uint8_t *p)
+{
+    uint16_t v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+static uint8_t eight_signs(uint32_t seven)
+{
+    seven &= 127;
+    return (uint8_t)(seven | (uint32_t)__builtin_parity(seven) << 7);
+}
+
+/* n coordinates of `bits` bits each, times d; bit j of signs turns coordinate j around. All are exact: d has 16 bits at most. */
+static void put_point(float *y, float d, uint16_t point, const int8_t *levels, int n, int bits, unsigned signs)
+{
+    for (int j = 0; j < n; j++) {
+        float v = d * (float)levels[point >> bits * j & ((1 << bits) - 1)];
+        y[j] = signs >> j & 1 ? -v : v;
+    }
+}
+
+static float iq2_scale(float d, int scale)
+{
+    return d * (0.5f + (float)scale) * 0.25f;
+}
+
+static void unpack_iq2_xxs(float *y, const uint8_t *b)
+{
+    float d = half_at(b);
+    for (int s = 0; s < 8; s++) {
+        const uint8_t *points = b + 2 + 8 * s;
+        uint32_t rest = u32_at(points + 4);
+        float ds = iq2_scale(d, (int)(rest >> 28));
+        for (int i = 0; i < 4; i++)
+            put_point(y + 32 * s + 8 * i, ds, sv_iq2_xxs_points[points[i]], sv_iq2_xxs_levels, 8, 2, eight_signs(rest >> 7 * i));
+    }
+}
+
+static void unpack_iq2_xs(float *y, const uint8_t *b)
+{
+    float d = half_at(b);
+    for (int i = 0; i < 32; i++) {
+        uint16_t q = u16_at(b + 2 + 2 * i);
+        float ds = iq2_scale(d, b[66 + i / 4] >> (i / 2 % 2 * 4) & 15);
+        put_point(y + 8 * i, ds, sv_iq2_xs_points[q & 511], sv_iq2_xs_levels, 8, 2, eight_signs(q >> 9));
+    }
+}
+
+static void unpack_iq2_s(float *y, const uint8_t *b)
+{
+    const uint8_t *points = b + 2, *signs = b + 34, *upper = b + 66, *scales = b + 74;
+    float d = half_at(b);
+    for (int i = 0; i < 32; i++) {
+        int q = points[i] | (upper[i / 4] >> (i % 4 * 2) & 3) << 8;
+        float ds = iq2_scale(d, scales[i / 4] >> (i / 2 % 2 * 4) & 15);
+        put_point(y + 8 * i, ds, sv_iq2_s_points[q], sv_iq2_s_levels, 8, 2, signs[i]);
+    }
+}
+
+static void unpack_iq3_xxs(float *y, const uint8_t *b)
+{
+    float d = half_at(b);
+    for (int i = 0; i < 64; i++) {
+        uint32_t rest = u32_at(b + 66 + i / 8 * 4);
+        float ds = d * (0.5f + (float)(rest >> 28)) * 0.5f;
+        unsigned signs = eight_signs(rest >> (i / 2 % 4 * 7)) >> (i % 2 * 4);
+        put_point(y + 4 * i, ds, sv_iq3_xxs_points[b[2 + i]], sv_iq3_xxs_levels, 4, 3, signs);
+    }
+}
+
+static void unpack_iq3_s(float *y, const uint8_t *b)
+{
+    const uint8_t *points = b + 2, *ninth = b + 66, *signs = b + 74, *scales = b + 106;
+    float d = half_at(b);
+    for (int i = 0; i < 64; i++) {
+        int q = points[i] | (ninth[i / 8] >> i % 8 & 1) << 8;
+        float ds = d * (float)(1 + 2 * (scales[i / 16] >> (i / 8 % 2 * 4) & 15));
+        put_point(y + 4 * i, ds, sv_iq3_s_points[q], sv_iq3_s_levels, 4, 3, (unsigned)signs[i / 2] >> (i % 2 * 4));
+    }
+}
+
+/* A point of IQ1: coordinates -1, 0 and 1, all moved by an eighth. */
+static void put_moved_point(float *y, float d, int point, bool down)
+{
+    for (int j = 0; j < 8; j++)
+        y[j] = d * ((float)sv_iq1_s_levels[sv_iq1_s_points[point] >> 2 * j & 3] + (down ? -0.125f : 0.125f));
+}
+
+static void unpack_iq1_s(float *y, const uint8_t *b)
+{
+    float d = half_at(b);
+    for (int i = 0; i < 32; i++) {
+        int rest = u16_at(b + 34 + i / 4 * 2);
+        put_moved_point(y + 8 * i, d * (float)(2 * (rest >> 12 & 7) + 1), b[2 + i] | (rest >> (i % 4 * 3) & 7) << 8, rest >> 15);
+    }
+}
+
+static void unpack_iq1_m(float *y, const uint8_t *b)
+{
+    const uint8_t *upper = b + 32, *scales = b + 48;
+    uint16_t half = 0;
+    for (int i = 0; i < 4; i++)
+        half |= (uint16_t)(u16_at(scales + 2 * i) >> 12 << 4 * i);
+    float d = sv_f16_to_f32(half);
+    for (int i = 0; i < 32; i++) {
+        int rest = upper[i / 2] >> (i % 2 * 4), scale = u16_at(scales + i / 8 * 2) >> (i / 2 % 4 * 3) & 7;
+        put_moved_point(y + 8 * i, d * (float)(2 * scale + 1), b[i] | (rest & 7) << 8, rest & 8);
+    }
+}
+
 /* --- the table ---------------------------------------------------------------------------------------------------- */
 
 static const sv_type_info infos[SV_N_TYPES] = {
@@ -282,13 +405,13 @@ static const sv_type_info infos[SV_N_TYPES] = {
     [SV_Q5_K] = {"Q5_K", 256, 176, true},
     [SV_Q6_K] = {"Q6_K", 256, 210, true},
     [SV_Q8_K] = {"Q8_K", 256, 292, false},
-    [SV_IQ2_XXS] = {"IQ2_XXS", 256, 66, false},
-    [SV_IQ2_XS] = {"IQ2_XS", 256, 74, false},
-    [SV_IQ2_S] = {"IQ2_S", 256, 82, false},
-    [SV_IQ3_XXS] = {"IQ3_XXS", 256, 98, false},
-    [SV_IQ3_S] = {"IQ3_S", 256, 110, false},
-    [SV_IQ1_S] = {"IQ1_S", 256, 50, false},
-    [SV_IQ1_M] = {"IQ1_M", 256, 56, false},
+    [SV_IQ2_XXS] = {"IQ2_XXS", 256, 66, true},
+    [SV_IQ2_XS] = {"IQ2_XS", 256, 74, true},
+    [SV_IQ2_S] = {"IQ2_S", 256, 82, true},
+    [SV_IQ3_XXS] = {"IQ3_XXS", 256, 98, true},
+    [SV_IQ3_S] = {"IQ3_S", 256, 110, true},
+    [SV_IQ1_S] = {"IQ1_S", 256, 50, true},
+    [SV_IQ1_M] = {"IQ1_M", 256, 56, true},
     [SV_IQ4_NL] = {"IQ4_NL", 32, 18, true},
     [SV_IQ4_XS] = {"IQ4_XS", 256, 136, true},
     [SV_TQ1_0] = {"TQ1_0", 256, 54, true},
@@ -307,6 +430,8 @@ static const unpack_fn unpackers[SV_N_TYPES] = {
     [SV_Q8_0] = unpack_q8_0,     [SV_Q2_K] = unpack_q2_k,     [SV_Q3_K] = unpack_q3_k,   [SV_Q4_K] = unpack_q4_k,
     [SV_Q5_K] = unpack_q5_k,     [SV_Q6_K] = unpack_q6_k,     [SV_IQ4_NL] = unpack_iq4_nl, [SV_IQ4_XS] = unpack_iq4_xs,
     [SV_TQ1_0] = unpack_tq1_0,   [SV_TQ2_0] = unpack_tq2_0,   [SV_MXFP4] = unpack_mxfp4, [SV_NVFP4] = unpack_nvfp4,
+    [SV_IQ2_XXS] = unpack_iq2_xxs, [SV_IQ2_XS] = unpack_iq2_xs, [SV_IQ2_S] = unpack_iq2_s, [SV_IQ3_XXS] = unpack_iq3_xxs,
+    [SV_IQ3_S] = unpack_iq3_s,   [SV_IQ1_S] = unpack_iq1_s,   [SV_IQ1_M] = unpack_iq1_m,
 };
 
 const sv_type_info *sv_type_get(uint32_t type)
