@@ -44,7 +44,7 @@ void sv_call_fail(sv_call *c, const sv_err *err)
     if (status && err->code == SV_EINVAL)
         sv_api_error(c->r, status, err->api_code, "%s", err->msg);
     else
-        sv_api_fail(c->r, err, 10013);
+        sv_api_fail(c->r, err, err->code == SV_EFORMAT ? 10026 : err->code == SV_EINVAL ? 10021 : 10013);
 }
 
 bool sv_call_script(sv_call *c, sv_script *s)
