@@ -141,11 +141,8 @@ static sv_rc read_text_parts(sv_llm *m, sv_err *err)
 
 static sv_rc load(sv_llm *m, sv_err *err)
 {
-    int64_t n_files = 1;
-    if (find_family(m, err) != SV_OK || sv_gguf_i64(m->gguf, "split.count", 0, INT32_MAX, &n_files, err) != SV_OK)
+    if (find_family(m, err) != SV_OK)
         return err->code;
-    if (n_files > 1)
-        return sv_fail(err, SV_EFORMAT, "one of %" PRId64 " parts of a split file; join them first", n_files);
     measure(m);
     if (read_text_parts(m, err) != SV_OK)
         return err->code;

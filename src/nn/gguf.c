@@ -15,10 +15,14 @@
  *   3. Keys are unique and so are tensor names (two readers of one file must not see different models).
  *   4. Tensors lie inside the data, aligned, and share no byte.
  * Arrays of 4-byte numbers are handed out from the map where they are aligned (a tokenizer's 128,000 scores cost nothing)
- * and copied where they are not. Weights are never touched here: opening 100 GB reads some megabytes of head. */
+ * and copied where they are not. Weights are never touched here: opening 100 GB reads some megabytes of head.
+ *
+ * Large models come in parts, NAME-00001-of-0000N.gguf and so on, each a whole GGUF file. The first has the metadata; every part
+ * says its number (split.no) and theirs (split.count), and has tensors of its own. Opening the first opens them all. */
 #include "nn/gguf.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -59,6 +63,8 @@ struct sv_gguf {
     sv_tensor *tensors;
     char **names;      /* the tensors', NUL-terminated */
     sv_smap *by_key, *by_name;
+    sv_gguf **parts;   /* the others of a file in parts; tensors and metadata above are those of the first */
+    size_t n_parts;
 };
 
 /* --- the cursor (inv. 1) ------------------------------------------------------------------------------------------ */
@@ -235,6 +241,24 @@ static sv_rc parse_dims(cursor *c, sv_tensor *t, int64_t *n_elems, sv_err *err)
     return SV_OK;
 }
 
+/* What ggml once had or has had since: nothing that we read, but the name tells which file to look for instead. */
+static const char *type_name(uint32_t type)
+{
+    switch (type) {
+    case 4: return "Q4_2";
+    case 5: return "Q4_3";
+    case 31: return "Q4_0_4_4";
+    case 32: return "Q4_0_4_8";
+    case 33: return "Q4_0_8_8";
+    case 36: return "IQ4_NL_4_4";
+    case 37: return "IQ4_NL_4_8";
+    case 38: return "IQ4_NL_8_8";
+    case 41: return "Q1_0";
+    case 42: return "Q2_0";
+    default: return NULL;
+    }
+}
+
 /* Everything but the position, which needs the data's start: the offset is kept in *offset. */
 static sv_rc parse_tensor(cursor *c, sv_tensor *t, uint64_t *offset, sv_err *err)
 {
@@ -244,6 +268,8 @@ static sv_rc parse_tensor(cursor *c, sv_tensor *t, uint64_t *offset, sv_err *err
         take_u64(c, offset, "offset", err) != SV_OK)
         return err->code;
     const sv_type_info *info = sv_type_get(type);
+    if (!info->name && type_name(type))
+        return sv_fail(err, SV_EFORMAT, "element type %u (%s) is not supported", type, type_name(type));
     if (!info->name)
         return sv_fail(err, SV_EFORMAT, "unknown element type %u", type);
     if (t->dims[0] % info->block != 0)
@@ -368,7 +394,7 @@ sv_rc sv_gguf_parse(sv_gguf **out, const void *bytes, size_t size, sv_err *err)
     return SV_OK;
 }
 
-sv_rc sv_gguf_open(sv_gguf **out, const char *path, sv_err *err)
+static sv_rc open_one(sv_gguf **out, const char *path, sv_err *err)
 {
     sv_map map = {0};
     sv_gguf *g = NULL;
@@ -383,6 +409,83 @@ sv_rc sv_gguf_open(sv_gguf **out, const char *path, sv_err *err)
     return SV_OK;
 }
 
+/* --- parts -------------------------------------------------------------------------------------------------------- */
+
+/* Where the parts lie, from the name of any of them; *n_stem bytes of it are before "-00001-of-00003.gguf". */
+static bool part_number(const char *path, size_t *n_stem, int *no, int *n)
+{
+    enum { TAIL = sizeof "-00001-of-00003.gguf" - 1 };
+    size_t len = strlen(path);
+    int end = 0;
+    if (len < TAIL || sscanf(path + len - TAIL, "-%5d-of-%5d.gguf%n", no, n, &end) != 2 || end != TAIL)
+        return false;
+    *n_stem = len - TAIL;
+    return true;
+}
+
+static sv_rc check_part(const sv_gguf *g, const char *path, int64_t no, int64_t n, sv_err *err)
+{
+    int64_t its_no = -1, its_n = 0;
+    if (sv_gguf_i64(g, "split.no", 0, INT32_MAX, &its_no, err) != SV_OK || sv_gguf_i64(g, "split.count", 0, INT32_MAX, &its_n, err) != SV_OK)
+        return sv_wrap(err, "'%s'", path);
+    if (its_no != no || its_n != n)
+        return sv_fail(err, SV_EFORMAT, "'%s': part %" PRId64 " of %" PRId64 " by its keys, %" PRId64 " of %" PRId64 " by its name", path,
+                       its_no + 1, its_n, no + 1, n);
+    return SV_OK;
+}
+
+static sv_rc check_joined(const sv_gguf *g, const char *path, sv_err *err)
+{
+    int64_t n_tensors = (int64_t)sv_gguf_n_tensors(g);
+    if (sv_gguf_i64(g, "split.tensors.count", 0, INT32_MAX, &n_tensors, err) != SV_OK)
+        return sv_wrap(err, "'%s'", path);
+    if (n_tensors != (int64_t)sv_gguf_n_tensors(g))
+        return sv_fail(err, SV_EFORMAT, "'%s': its parts have %zu tensors, wanted %" PRId64, path, sv_gguf_n_tensors(g), n_tensors);
+    for (size_t i = g->n_tensors; i < (size_t)n_tensors; i++) { /* inv. 3 */
+        const sv_tensor *t = sv_gguf_tensor_at(g, i);
+        if (sv_gguf_tensor(g, t->name) != t)
+            return sv_fail(err, SV_EFORMAT, "'%s': tensor '%s' is in two parts", path, t->name);
+    }
+    return SV_OK;
+}
+
+/* Opens parts 2 to n beside the first. */
+static sv_rc join(sv_gguf *g, const char *path, int64_t n, sv_err *err)
+{
+    size_t n_stem = 0;
+    int no = 0, n_named = 0;
+    if (!part_number(path, &n_stem, &no, &n_named) || n_named != n)
+        return sv_fail(err, SV_EFORMAT, "'%s': one of %" PRId64 " parts, but it is not called NAME-00001-of-%05" PRId64 ".gguf", path, n, n);
+    if (no != 1)
+        return sv_fail(err, SV_EFORMAT, "'%s': part %d of %d; name the first, '%.*s-00001-of-%05d.gguf'", path, no, n_named, (int)n_stem, path, n_named);
+    if (check_part(g, path, 0, n, err) != SV_OK)
+        return err->code;
+    if (!(g->parts = sv_try_calloc((size_t)n, sizeof(sv_gguf *))))
+        return sv_fail(err, SV_ENOMEM, "'%s': no memory for %" PRId64 " parts", path, n);
+    for (int i = 1; i < n_named; i++) {
+        SV_AUTO(sv_freep) char *name = sv_xasprintf("%.*s-%05d-of-%05d.gguf", (int)n_stem, path, i + 1, n_named);
+        if (open_one(&g->parts[g->n_parts], name, err) != SV_OK)
+            return err->code;
+        if (check_part(g->parts[g->n_parts++], name, i, n, err) != SV_OK)
+            return err->code;
+    }
+    return check_joined(g, path, err);
+}
+
+sv_rc sv_gguf_open(sv_gguf **out, const char *path, sv_err *err)
+{
+    SV_AUTO(sv_gguf_closep) sv_gguf *g = NULL;
+    int64_t n = 1;
+    if (open_one(&g, path, err) != SV_OK)
+        return err->code;
+    if (sv_gguf_i64(g, "split.count", 0, 99999, &n, err) != SV_OK)
+        return sv_wrap(err, "'%s'", path);
+    if (n > 1 && join(g, path, n, err) != SV_OK)
+        return err->code;
+    *out = SV_TAKE(g);
+    return SV_OK;
+}
+
 sv_gguf *sv_gguf_close(sv_gguf *g)
 {
     if (!g)
@@ -391,6 +494,9 @@ sv_gguf *sv_gguf_close(sv_gguf *g)
         free(g->kvs[i].owned);
     for (size_t i = 0; i < g->n_tensors; i++)
         free(g->names[i]);
+    for (size_t i = 0; i < g->n_parts; i++)
+        sv_gguf_close(g->parts[i]);
+    free(g->parts);
     free(g->kvs);
     free(g->names);
     free(g->tensors);
@@ -537,21 +643,40 @@ sv_rc sv_gguf_arr_i32(const sv_gguf *g, const char *key, const int32_t **out, si
 
 size_t sv_gguf_size(const sv_gguf *g)
 {
-    return g->size;
+    size_t n = g->size;
+    for (size_t i = 0; i < g->n_parts; i++)
+        n += g->parts[i]->size;
+    return n;
+}
+
+size_t sv_gguf_n_parts(const sv_gguf *g)
+{
+    return 1 + g->n_parts;
 }
 
 size_t sv_gguf_n_tensors(const sv_gguf *g)
 {
-    return g->n_tensors;
+    size_t n = g->n_tensors;
+    for (size_t i = 0; i < g->n_parts; i++)
+        n += g->parts[i]->n_tensors;
+    return n;
 }
 
 const sv_tensor *sv_gguf_tensor_at(const sv_gguf *g, size_t i)
 {
-    SV_ASSERT(i < g->n_tensors);
-    return &g->tensors[i];
+    const sv_gguf *part = g;
+    for (size_t k = 0; i >= part->n_tensors; k++) {
+        SV_ASSERT(k < g->n_parts);
+        i -= part->n_tensors;
+        part = g->parts[k];
+    }
+    return &part->tensors[i];
 }
 
 const sv_tensor *sv_gguf_tensor(const sv_gguf *g, const char *name)
 {
-    return sv_smap_get(g->by_name, sv_str_of(name));
+    const sv_tensor *t = sv_smap_get(g->by_name, sv_str_of(name));
+    for (size_t i = 0; !t && i < g->n_parts; i++)
+        t = sv_smap_get(g->parts[i]->by_name, sv_str_of(name));
+    return t;
 }

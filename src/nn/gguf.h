@@ -16,7 +16,8 @@ typedef struct sv_gguf sv_gguf;
 
 /* Parses bytes that outlive *out (page-aligned or at least 32-byte aligned). SV_EFORMAT names field or tensor. */
 SV_MUST sv_rc sv_gguf_parse(sv_gguf **out, const void *bytes, size_t size, sv_err *err);
-/* Maps path. Messages begin with the path. */
+/* Maps path, and where it is the first part of several (NAME-00001-of-0000N.gguf) the others beside it: the tensors of all are
+ * found below. Messages begin with the path of the part at fault. */
 SV_MUST sv_rc sv_gguf_open(sv_gguf **out, const char *path, sv_err *err);
 sv_gguf *sv_gguf_close(sv_gguf *g);
 SV_DEFINE_AUTO(sv_gguf, sv_gguf_close)
@@ -34,7 +35,8 @@ SV_MUST sv_rc sv_gguf_arr_str(const sv_gguf *g, const char *key, const sv_str **
 SV_MUST sv_rc sv_gguf_arr_f32(const sv_gguf *g, const char *key, const float **out, size_t *n_out, sv_err *err);
 SV_MUST sv_rc sv_gguf_arr_i32(const sv_gguf *g, const char *key, const int32_t **out, size_t *n_out, sv_err *err); /* (u)int32 */
 
-size_t sv_gguf_size(const sv_gguf *g); /* of the file, in bytes */
+size_t sv_gguf_size(const sv_gguf *g);    /* in bytes, all parts together */
+size_t sv_gguf_n_parts(const sv_gguf *g); /* 1: no parts */
 
 /* Tensors. Borrowed until close. */
 size_t sv_gguf_n_tensors(const sv_gguf *g);

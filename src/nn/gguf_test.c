@@ -530,10 +530,17 @@ static void shapes_that_make_no_sense_are_refused(void **state)
     refused(&f, "tensor 'blk.0.w': rows of 31 elements do not divide into blocks of 32 (Q8_0)");
     f = with_tensor(2, (uint64_t[]){128, 2}, SV_Q4_K, 0, 144); /* 256 elements, but no whole row */
     refused(&f, "tensor 'blk.0.w': rows of 128");
-    static const uint32_t none[] = {4, 5, 31, 38, 41, 1000, UINT32_MAX};
+    static const uint32_t none[] = {43, 200, 1000, UINT32_MAX};
     for (size_t i = 0; i < SV_LEN(none); i++) {
         f = with_tensor(1, (uint64_t[]){256}, none[i], 0, 2048);
         refused(&f, "tensor 'blk.0.w': unknown element type");
+    }
+    static const struct { uint32_t type; const char *name; } gone[] = {{4, "Q4_2"}, {31, "Q4_0_4_4"}, {38, "IQ4_NL_8_8"}, {41, "Q1_0"}};
+    for (size_t i = 0; i < SV_LEN(gone); i++) {
+        char why[80];
+        snprintf(why, sizeof why, "tensor 'blk.0.w': element type %u (%s) is not supported", gone[i].type, gone[i].name);
+        f = with_tensor(1, (uint64_t[]){256}, gone[i].type, 0, 2048);
+        refused(&f, why);
     }
 }
 
@@ -631,6 +638,96 @@ static void a_refused_file_is_named(void **state)
     assert_non_null(strstr(err.msg, path));
     assert_true(sv_gguf_open(&g, "/tmp", &err) != SV_OK); /* a folder */
     assert_null(g);
+}
+
+/* Part no of n, with one tensor of 8 floats, each no. */
+static file part(uint32_t no, uint32_t n, const char *tensor_name, int32_t n_tensors)
+{
+    file f = header(3, 1, 3);
+    float v = (float)no;
+    key(&f, "split.no", U16), put(&f, &no, 2);
+    key(&f, "split.count", U16), put(&f, &n, 2);
+    key(&f, "split.tensors.count", I32), put(&f, &n_tensors, 4);
+    tensor(&f, tensor_name, 1, (uint64_t[]){8}, SV_F32, 0);
+    pad(&f, 32);
+    for (int i = 0; i < 8; i++)
+        put(&f, &v, 4);
+    return f;
+}
+
+static void write_part(const char *folder, int no, int n, const file *f)
+{
+    char path[128];
+    sv_err err = {0};
+    snprintf(path, sizeof path, "%s/m-%05d-of-%05d.gguf", folder, no, n);
+    assert_int_equal(sv_file_replace(path, f->p, f->n, 0600, &err), SV_OK);
+}
+
+static void parts_refused(const char *path, const char *why)
+{
+    sv_gguf *g = NULL;
+    sv_err err = {0};
+    assert_true(sv_gguf_open(&g, path, &err) != SV_OK);
+    assert_null(g);
+    if (!strstr(err.msg, why))
+        fail_msg("'%s' says not '%s'", err.msg, why);
+}
+
+static void parts_are_opened_together(void **state)
+{
+    (void)state;
+    char folder[] = "/tmp/gguf_test_XXXXXX", first[128], second[128];
+    sv_gguf *g = NULL;
+    sv_err err = {0};
+    assert_non_null(mkdtemp(folder));
+    snprintf(first, sizeof first, "%s/m-00001-of-00003.gguf", folder);
+    snprintf(second, sizeof second, "%s/m-00002-of-00003.gguf", folder);
+    size_t size = 0;
+    for (uint32_t no = 0; no < 3; no++) {
+        char name[] = {'t', (char)('a' + no), '\0'};
+        file f = part(no, 3, name, 3);
+        write_part(folder, (int)no + 1, 3, &f);
+        size += f.n;
+    }
+    if (sv_gguf_open(&g, first, &err) != SV_OK)
+        fail_msg("%s", err.msg);
+    assert_int_equal(sv_gguf_n_tensors(g), 3);
+    assert_int_equal(sv_gguf_n_parts(g), 3);
+    assert_int_equal(sv_gguf_size(g), size);
+    for (size_t i = 0; i < 3; i++) {
+        char name[] = {'t', (char)('a' + i), '\0'};
+        assert_ptr_equal(sv_gguf_tensor(g, name), sv_gguf_tensor_at(g, i));
+        assert_true(((const float *)sv_gguf_tensor_at(g, i)->data)[7] == (float)i);
+    }
+    assert_null(sv_gguf_tensor(g, "td"));
+    g = sv_gguf_close(g);
+
+    parts_refused(second, "part 2 of 3; name the first");
+    file f = part(1, 3, "ta", 3);
+    write_part(folder, 2, 3, &f);
+    parts_refused(first, "tensor 'ta' is in two parts");
+    f = part(1, 3, "tb", 4);
+    write_part(folder, 2, 3, &f); /* only the first one's count is asked */
+    assert_int_equal(sv_gguf_open(&g, first, &err), SV_OK);
+    g = sv_gguf_close(g);
+    f = part(0, 3, "ta", 4);
+    write_part(folder, 1, 3, &f);
+    parts_refused(first, "its parts have 3 tensors, wanted 4");
+    f = part(0, 3, "ta", 3);
+    write_part(folder, 1, 3, &f);
+    f = part(2, 3, "tb", 3);
+    write_part(folder, 2, 3, &f);
+    parts_refused(first, "m-00002-of-00003.gguf': part 3 of 3 by its keys, 2 of 3 by its name");
+    f.n -= 5;
+    write_part(folder, 2, 3, &f);
+    parts_refused(first, "m-00002-of-00003.gguf': tensor 'tb'");
+    assert_int_equal(unlink(second), 0);
+    parts_refused(first, "m-00002-of-00003.gguf");
+    f = part(0, 3, "ta", 3);
+    snprintf(second, sizeof second, "%s/m.gguf", folder);
+    assert_int_equal(sv_file_replace(second, f.p, f.n, 0600, &err), SV_OK);
+    parts_refused(second, "one of 3 parts, but it is not called NAME-00001-of-00003.gguf");
+    assert_int_equal(sv_remove_tree(folder, &err), SV_OK);
 }
 
 static const char *shared(char out[512], const char *name)
@@ -743,6 +840,7 @@ int main(void)
         cmocka_unit_test(tensors_that_share_bytes_are_refused),
         cmocka_unit_test(alignments_are_powers_of_two),
         cmocka_unit_test(a_refused_file_is_named),
+        cmocka_unit_test(parts_are_opened_together),
         cmocka_unit_test(a_real_model_is_read),
         cmocka_unit_test(real_vocabularies_are_read),
         cmocka_unit_test(odd_fixtures_of_others_are_read_or_refused),
