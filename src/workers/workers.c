@@ -232,12 +232,18 @@ sv_rc sv_workers_prepare(void *ctx, const char *key, sv_unit_spec *out, sv_arena
 
 /* What workerd says in its cage about itself is no help to the author of a script; and it names the service of ours that failed, where the
  * client knows its Worker by its name. */
-static void tidy_message(sv_err *err)
+static void tidy_message(sv_err *err, int64_t ms)
 {
     static const char noise[] = "Unable to find and open the program executable", prefix[] = "service worker:";
     char *next = strstr(err->msg, "; ");
-    if (strncmp(err->msg, noise, sizeof noise - 1) == 0 && next)
+    if (strncmp(err->msg, noise, sizeof noise - 1) == 0) {
+        if (!next) {
+            sv_fail_api(err, err->code, err->api_code, "the script did not start, and said nothing, within %.1f s: does its top level wait for something, or never end?",
+                        (double)ms / 1000);
+            return;
+        }
         memmove(err->msg, next + 2, strlen(next + 2) + 1);
+    }
     char *at = strstr(err->msg, prefix);
     char *end = at ? strstr(at, ": ") : NULL;
     if (end && end - at < 90)
@@ -256,7 +262,7 @@ static sv_rc start(sv_workers *w, const sv_script *script, const sv_version *ver
     int64_t before = sv_mono_ms();
     sv_rc rc = take_over ? sv_runtime_swap(w->runtime, &spec, err) : sv_runtime_try(w->runtime, &spec, startup_ms, err);
     if (rc != SV_OK)
-        tidy_message(err);
+        tidy_message(err, sv_mono_ms() - before);
     else if (take_over)
         *startup_ms = sv_mono_ms() - before;
     return rc;
