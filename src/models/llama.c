@@ -207,7 +207,7 @@ static void embed_rows(void *arg, int32_t i_task)
     for (int32_t r = t.begin; r < t.end; r++) {
         const sv_llm_row *row = &t.ws->rows[r];
         sv_dequantize(t.ws->x + (int64_t)r * w->dims[0], w->type, (const uint8_t *)w->data + (size_t)row->token * row_bytes, w->dims[0]);
-        sv_rope_table(t.ws->cos_sin + (int64_t)r * t.m->n_rot, l->freqs, t.m->n_rot / 2, row->pos);
+        sv_rope_table(t.ws->cos_sin + (int64_t)r * t.m->n_rot, l->freqs, 1.0, t.m->n_rot / 2, row->pos);
     }
 }
 

@@ -128,36 +128,64 @@ void sv_matmul_run(sv_pool *pool, const sv_matmul *ops, int32_t n_ops)
 
 /* --- norms, positions, activations -------------------------------------------------------------------------------- */
 
-static float sum_squares(const float *x, int32_t n)
+static float sum_lanes(float lanes[16])
 {
-    float lanes[16] = {0};
-    int32_t i = 0;
-    for (; i + 16 <= n; i += 16)
-        for (int l = 0; l < 16; l++)
-            lanes[l] += x[i + l] * x[i + l];
-    for (int l = 0; i < n; i++, l++)
-        lanes[l] += x[i] * x[i];
     for (int w = 8; w > 0; w /= 2)
         for (int l = 0; l < w; l++)
             lanes[l] += lanes[l + w];
     return lanes[0];
 }
 
+/* The sum of (x - from)^2. */
+static float sum_squares(const float *x, float from, int32_t n)
+{
+    float lanes[16] = {0};
+    int32_t i = 0;
+    for (; i + 16 <= n; i += 16)
+        for (int l = 0; l < 16; l++)
+            lanes[l] += (x[i + l] - from) * (x[i + l] - from);
+    for (int l = 0; i < n; i++, l++)
+        lanes[l] += (x[i] - from) * (x[i] - from);
+    return sum_lanes(lanes);
+}
+
+static float sum(const float *x, int32_t n)
+{
+    float lanes[16] = {0};
+    int32_t i = 0;
+    for (; i + 16 <= n; i += 16)
+        for (int l = 0; l < 16; l++)
+            lanes[l] += x[i + l];
+    for (int l = 0; i < n; i++, l++)
+        lanes[l] += x[i];
+    return sum_lanes(lanes);
+}
+
 void sv_rms_norm(float *y, const float *x, const float *w, int32_t n_rows, int32_t n_embd, float eps)
 {
     for (int32_t r = 0; r < n_rows; r++, x += n_embd, y += n_embd) {
-        float scale = 1.0f / sqrtf(sum_squares(x, n_embd) / (float)n_embd + eps);
+        float scale = 1.0f / sqrtf(sum_squares(x, 0.0f, n_embd) / (float)n_embd + eps);
         for (int32_t i = 0; i < n_embd; i++)
             y[i] = x[i] * scale * w[i];
     }
 }
 
-void sv_rope_table(float *cos_sin, const double *freqs, int32_t n_pairs, int32_t pos)
+void sv_layer_norm(float *y, const float *x, const float *w, const float *b, int32_t n_rows, int32_t n_embd, float eps)
+{
+    for (int32_t r = 0; r < n_rows; r++, x += n_embd, y += n_embd) {
+        float mean = sum(x, n_embd) / (float)n_embd;
+        float scale = 1.0f / sqrtf(sum_squares(x, mean, n_embd) / (float)n_embd + eps);
+        for (int32_t i = 0; i < n_embd; i++)
+            y[i] = (x[i] - mean) * scale * w[i] + b[i];
+    }
+}
+
+void sv_rope_table(float *cos_sin, const double *freqs, double scale, int32_t n_pairs, int32_t pos)
 {
     for (int32_t i = 0; i < n_pairs; i++) {
         double angle = (double)pos * freqs[i];
-        cos_sin[2 * i] = (float)cos(angle);
-        cos_sin[2 * i + 1] = (float)sin(angle);
+        cos_sin[2 * i] = (float)(cos(angle) * scale);
+        cos_sin[2 * i + 1] = (float)(sin(angle) * scale);
     }
 }
 
@@ -171,9 +199,36 @@ void sv_rope(float *x, const float *cos_sin, int32_t n_pairs, int32_t n_head, in
         }
 }
 
+void sv_rope_halves(float *x, const float *cos_sin, int32_t n_pairs, int32_t n_head, int32_t head_dim)
+{
+    for (int32_t h = 0; h < n_head; h++, x += head_dim)
+        for (int32_t i = 0; i < n_pairs; i++) {
+            float c = cos_sin[2 * i], s = cos_sin[2 * i + 1], a = x[i], b = x[i + n_pairs];
+            x[i] = a * c - b * s;
+            x[i + n_pairs] = a * s + b * c;
+        }
+}
+
 void sv_swiglu(float *y, const float *gate, const float *up, int64_t n)
 {
     kernels()->swiglu(y, gate, up, n);
+}
+
+/* Half of 1 + tanh(u) is 1 / (1 + exp(-2u)), so with g = 2u = x (a + b x^2) it is silu(g) / (a + b x^2): what swiglu computes. */
+void sv_gelu_tanh(float *x, int64_t n)
+{
+    enum { PART = 256 };
+    const float a = 1.5957691f, b = 0.071354816f; /* 2 sqrt(2/pi), and 0.044715 times that */
+    for (int64_t at = 0; at < n; at += PART) {
+        float up[PART];
+        int64_t part = n - at < PART ? n - at : PART;
+        for (int64_t i = 0; i < part; i++) {
+            float t = a + b * (x[at + i] * x[at + i]);
+            up[i] = 1.0f / t;
+            x[at + i] *= t;
+        }
+        kernels()->swiglu(x + at, x + at, up, part);
+    }
 }
 
 /* --- attention ---------------------------------------------------------------------------------------------------- */

@@ -43,13 +43,23 @@ void sv_matmul_run(sv_pool *pool, const sv_matmul *ops, int32_t n_ops);
  * Sums in float32, 16 lanes. Tested within 1e-5 relative of a float64 loop. Zhang & Sennrich 2019, arXiv:1910.07467. */
 void sv_rms_norm(float *y, const float *x, const float *w, int32_t n_rows, int32_t n_embd, float eps);
 
-/* Rotary positions, pairs side by side (the layout of llama GGUF files): (x[2i], x[2i+1]) turns by pos * freqs[i].
- * Angles in float64, their cosine and sine rounded once. Su et al. 2021, arXiv:2104.09864. */
-void sv_rope_table(float *cos_sin, const double *freqs, int32_t n_pairs, int32_t pos); /* [n_pairs][2] */
+/* LayerNorm over the last axis: y = (x - mean) / sqrt(mean((x - mean)^2) + eps) * w + b
+ *   shapes, aliasing and sums as above; b  float32 [n_embd]. Ba et al. 2016, arXiv:1607.06450. */
+void sv_layer_norm(float *y, const float *x, const float *w, const float *b, int32_t n_rows, int32_t n_embd, float eps);
+
+/* Rotary positions: pair i turns by pos * freqs[i]. It is (x[2i], x[2i+1]) (the layout of llama GGUF files) or, in halves,
+ * (x[i], x[i + n_pairs]) (that of Hugging Face's files). Angles in float64, their cosine and sine rounded once; where scale is not
+ * 1, it lengthens the pairs. Su et al. 2021, arXiv:2104.09864. */
+void sv_rope_table(float *cos_sin, const double *freqs, double scale, int32_t n_pairs, int32_t pos); /* [n_pairs][2] */
 void sv_rope(float *x, const float *cos_sin, int32_t n_pairs, int32_t n_head, int32_t head_dim); /* [n_head, head_dim], in place */
+void sv_rope_halves(float *x, const float *cos_sin, int32_t n_pairs, int32_t n_head, int32_t head_dim);
 
 /* y = silu(gate) * up, silu(g) = g / (1 + exp(-g)). y may be gate. Within 3e-7 relative of float64 for |gate| <= 87. */
 void sv_swiglu(float *y, const float *gate, const float *up, int64_t n);
+
+/* x = gelu(x), by tanh: x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))). Within 1e-6 relative of float64 down to -5, and of 1e-6 absolute
+ * below. Hendrycks & Gimpel 2016, arXiv:1606.08415. */
+void sv_gelu_tanh(float *x, int64_t n);
 
 /* The paged KV cache. A page holds SV_KV_PAGE positions of all layers; within it, one layer's part is
  *     keys    float32 [n_head_kv, head_dim, SV_KV_PAGE]   transposed: the scores of a page need no sum across lanes
@@ -65,7 +75,8 @@ size_t sv_kv_layer_floats(int32_t n_head_kv, int32_t head_dim); /* of one layer 
 /* k, v: [n_head_kv, head_dim] of one position, slot = position % SV_KV_PAGE. */
 void sv_kv_write(const sv_kv_layout *kv, void *page, int32_t slot, const float *k, const float *v);
 
-/* Causal attention with grouped queries: row i of a chunk stands at pos + i and sees positions 0 to pos + i.
+/* Causal attention with grouped queries: row i of a chunk stands at pos + i and sees positions 0 to pos + i, or where `window` is set
+ * the last `window` of them.
  *   q, out  float32 [rows of all chunks, n_head, head_dim]
  * Online softmax over pages, which begin at absolute positions, so a row's sums do not depend on how its prompt was cut.
  * head_dim <= SV_MAX_HEAD_DIM. Milakov & Gimelshein 2018, arXiv:1805.02867; Kwon et al. 2023, arXiv:2309.06180. */
@@ -79,6 +90,7 @@ typedef struct sv_attn {
     const float *q;
     float *out;
     int32_t n_head;
+    int32_t window; /* 0: all */
     float scale;
     sv_kv_layout kv;
     const sv_attn_chunk *chunks;

@@ -380,9 +380,12 @@ static ALWAYS_INLINE float max_lane(vec v)
     return t[0];
 }
 
-/* One page's step of the online softmax: the scores of n_valid slots become weights, those of the others 0, whatever they held;
+/* The slots of one page that a query sees: [begin, end), or none where end is 0. */
+typedef struct slots { int begin, end; } slots;
+
+/* One page's step of the online softmax: the scores of the slots seen become weights, those of the others 0, whatever they held;
  * maximum and sum are brought up to date. */
-static ALWAYS_INLINE void soften(query *q, int n_valid, float scale)
+static ALWAYS_INLINE void soften(query *q, slots seen, float scale)
 {
     vec s[PV], max = v_set1(q->max);
     ivec slot, valid[PV];
@@ -391,7 +394,7 @@ static ALWAYS_INLINE void soften(query *q, int n_valid, float scale)
         slot[l] = l;
     UNROLL
     for (int v = 0; v < PV; v++) {
-        valid[v] = slot + v * LANES < n_valid;
+        valid[v] = (slot + v * LANES < seen.end) & (slot + v * LANES >= seen.begin);
         s[v] = v_load(q->p + v * LANES) * scale;
         max = v_select((s[v] > max) & valid[v], s[v], max);
     }
@@ -409,14 +412,14 @@ static ALWAYS_INLINE void soften(query *q, int n_valid, float scale)
 }
 
 /* acc = acc * keep + sum of p[j] * value j, for n queries; values [SV_KV_PAGE, stride]. */
-static ALWAYS_INLINE void gather(query *const *qs, int n, const float *values, int64_t stride, int n_valid)
+static ALWAYS_INLINE void gather(query *const *qs, int n, const float *values, int64_t stride, slots seen)
 {
     for (int64_t d = 0; d < stride; d += LANES) {
         vec acc[TILE_QUERIES];
         UNROLL
         for (int i = 0; i < n; i++)
             acc[i] = v_load(qs[i]->acc + d) * v_set1(qs[i]->keep);
-        for (int j = 0; j < n_valid; j++) {
+        for (int j = seen.begin; j < seen.end; j++) {
             vec value = v_load(values + j * stride + d);
             UNROLL
             for (int i = 0; i < n; i++)
@@ -428,19 +431,21 @@ static ALWAYS_INLINE void gather(query *const *qs, int n, const float *values, i
     }
 }
 
-static int valid_slots(const query *q, int32_t page)
+static slots slots_seen(const query *q, int32_t page, int32_t window)
 {
-    int32_t n = q->pos + 1 - page * SV_KV_PAGE;
-    return n < 0 ? 0 : n < SV_KV_PAGE ? n : SV_KV_PAGE;
+    int64_t first = (int64_t)page * SV_KV_PAGE, begin = window > 0 ? (int64_t)q->pos + 1 - window - first : 0, end = (int64_t)q->pos + 1 - first;
+    if (end <= 0 || begin >= SV_KV_PAGE)
+        return (slots){0, 0};
+    return (slots){begin > 0 ? (int)begin : 0, end < SV_KV_PAGE ? (int)end : SV_KV_PAGE};
 }
 
-/* n queries that see the same n_valid slots of one page (inv. 3). */
-static ALWAYS_INLINE void attend_page(query *const *qs, int n, const float *keys, const float *values, const sv_attn *a, int n_valid)
+/* n queries that see the same slots of one page (inv. 3). */
+static ALWAYS_INLINE void attend_page(query *const *qs, int n, const float *keys, const float *values, const sv_attn *a, slots seen)
 {
     score(qs, n, keys, a->kv.head_dim);
     for (int i = 0; i < n; i++)
-        soften(qs[i], n_valid, a->scale);
-    gather(qs, n, values, sv_round_up(a->kv.head_dim, 16), n_valid);
+        soften(qs[i], seen, a->scale);
+    gather(qs, n, values, sv_round_up(a->kv.head_dim, 16), seen);
 }
 
 static void attend(const sv_attn *a, const sv_attn_chunk *c, int32_t head_kv, int32_t first, int32_t n)
@@ -460,17 +465,20 @@ static void attend(const sv_attn *a, const sv_attn_chunk *c, int32_t head_kv, in
         memset(q->acc, 0, (size_t)stride * sizeof *q->acc);
     }
     int32_t last = c->pos + (first + n - 1) / group_size; /* the last query's position, and the highest */
-    for (int32_t page = 0; page <= last / SV_KV_PAGE; page++) {
+    int32_t out_of_sight = a->window > 0 && queries[0].pos >= a->window ? queries[0].pos + 1 - a->window : 0;
+    for (int32_t page = out_of_sight / SV_KV_PAGE; page <= last / SV_KV_PAGE; page++) {
         const float *base = c->pages[page];
         const float *keys = base + a->kv.k_at + (int64_t)head_kv * hd * SV_KV_PAGE;
         const float *values = base + a->kv.v_at + head_kv * SV_KV_PAGE * stride;
         for (int32_t i = 0; i < n;) {
-            int n_valid = valid_slots(qs[i], page);
-            bool same = i + TILE_QUERIES <= n && valid_slots(qs[i + TILE_QUERIES - 1], page) == n_valid; /* pos rises */
-            if (n_valid > 0 && same)
-                attend_page(qs + i, TILE_QUERIES, keys, values, a, n_valid);
-            else if (n_valid > 0)
-                attend_page(qs + i, 1, keys, values, a, n_valid);
+            slots seen = slots_seen(qs[i], page, a->window), other = {-1, -1};
+            if (i + TILE_QUERIES <= n)
+                other = slots_seen(qs[i + TILE_QUERIES - 1], page, a->window);
+            bool same = seen.begin == other.begin && seen.end == other.end; /* pos rises: so do those between */
+            if (seen.end > 0 && same)
+                attend_page(qs + i, TILE_QUERIES, keys, values, a, seen);
+            else if (seen.end > 0)
+                attend_page(qs + i, 1, keys, values, a, seen);
             i += same ? TILE_QUERIES : 1;
         }
     }

@@ -323,6 +323,63 @@ static void rms_norm_is_right_in_place_and_row_by_row(void **state)
         assert_true(y[k] == 0.0f);
 }
 
+static void layer_norm_is_right_in_place_and_row_by_row(void **state)
+{
+    (void)state;
+    static const int32_t n_embds[] = {1, 5, 16, 17, 100, 2048};
+    for (size_t i = 0; i < SV_LEN(n_embds); i++) {
+        enum { ROWS = 3 };
+        int32_t n = n_embds[i];
+        SV_AUTO(sv_freep) float *x = random_floats((size_t)(ROWS * n));
+        SV_AUTO(sv_freep) float *w = random_floats((size_t)n);
+        SV_AUTO(sv_freep) float *b = random_floats((size_t)n);
+        SV_AUTO(sv_freep) float *y = random_floats((size_t)(ROWS * n));
+        SV_AUTO(sv_freep) float *alone = random_floats((size_t)n);
+        for (int32_t k = 0; k < ROWS * n; k++)
+            x[k] += 3.0f; /* a mean beside which the spread is small */
+        sv_layer_norm(y, x, w, b, ROWS, n, 1e-5f);
+        for (int32_t r = 0; r < ROWS; r++) {
+            double mean = 0, squares = 0;
+            for (int32_t k = 0; k < n; k++)
+                mean += (double)x[r * n + k] / n;
+            for (int32_t k = 0; k < n; k++)
+                squares += ((double)x[r * n + k] - mean) * ((double)x[r * n + k] - mean);
+            double root = sqrt(squares / n + (double)1e-5f);
+            for (int32_t k = 0; k < n; k++) {
+                double want = ((double)x[r * n + k] - mean) / root * (double)w[k] + (double)b[k];
+                assert_true(fabs((double)y[r * n + k] - want) <= RMS_TOLERANCE); /* numbers up to 3 */
+            }
+            sv_layer_norm(alone, x + r * n, w, b, 1, n, 1e-5f);
+            assert_memory_equal(alone, y + r * n, (size_t)n * sizeof *y);
+        }
+        sv_layer_norm(x, x, w, b, ROWS, n, 1e-5f);
+        assert_memory_equal(x, y, (size_t)(ROWS * n) * sizeof *y);
+    }
+}
+
+static void gelu_is_right_and_the_same_at_every_place(void **state)
+{
+    (void)state;
+    enum { N = 1000 };
+    EACH_SET(name) {
+        float x[N], y[N], one;
+        for (int i = 0; i < N; i++)
+            y[i] = x[i] = (float)(i - N / 2) * 0.025f; /* -12.5 to 12.5 */
+        sv_gelu_tanh(y, N);
+        for (int i = 0; i < N; i++) {
+            double v = (double)x[i], want = v / 2 * (1 + tanh(sqrt(2 / M_PI) * (v + 0.044715 * v * v * v)));
+            if (!(fabs((double)y[i] - want) <= 1e-6 * (v >= -5 ? fabs(want) : 1) + 1e-7))
+                fail_msg("%s: gelu(%g) is %.9g, wanted %.12g", name, v, (double)y[i], want);
+            one = x[i];
+            sv_gelu_tanh(&one, 1);
+            assert_memory_equal(&one, &y[i], sizeof one);
+        }
+        float far[] = {1e4f, -1e4f, 1e12f, -1e12f, 0.0f};
+        sv_gelu_tanh(far, 5);
+        assert_true(fabsf(far[0] / 1e4f - 1) < 1e-6f && fabsf(far[1]) < 1e-30f && fabsf(far[2] / 1e12f - 1) < 1e-6f && fabsf(far[3]) < 1e-20f && far[4] == 0.0f);
+    }
+}
+
 static void rope_turns_pairs_by_their_position(void **state)
 {
     (void)state;
@@ -336,7 +393,7 @@ static void rope_turns_pairs_by_their_position(void **state)
         SV_AUTO(sv_freep) float *x = random_floats(HEADS * DIM);
         float before[HEADS * DIM];
         memcpy(before, x, sizeof before);
-        sv_rope_table(table, freqs, ROT / 2, positions[p]);
+        sv_rope_table(table, freqs, 1.0, ROT / 2, positions[p]);
         sv_rope(x, table, ROT / 2, HEADS, DIM);
         for (int h = 0; h < HEADS; h++) {
             for (int i = 0; i < ROT / 2; i++) {
@@ -354,6 +411,28 @@ static void rope_turns_pairs_by_their_position(void **state)
 }
 
 #define SWIGLU_TOLERANCE 3e-7 /* relative, for |gate| <= 87 (seen: 1.7e-7); beyond that exp is clamped and 1e-35 is left of anything */
+
+static void rope_in_halves_turns_the_same_pairs(void **state)
+{
+    (void)state;
+    enum { HEADS = 2, DIM = 12, ROT = 8 };
+    float table[ROT], twice[ROT], x[HEADS * DIM], y[HEADS * DIM];
+    const double freqs[ROT / 2] = {1.0, 0.3, 0.01, 0.002};
+    for (int h = 0; h < HEADS; h++)
+        for (int i = 0; i < DIM; i++) { /* number i of the pairs side by side is at place of(i) in halves */
+            int of = i >= ROT ? i : i / 2 + i % 2 * ROT / 2;
+            x[h * DIM + i] = y[h * DIM + of] = rng_float();
+        }
+    sv_rope_table(table, freqs, 1.0, ROT / 2, 1234);
+    sv_rope_table(twice, freqs, 2.0, ROT / 2, 1234);
+    sv_rope(x, table, ROT / 2, HEADS, DIM);
+    sv_rope_halves(y, table, ROT / 2, HEADS, DIM);
+    for (int h = 0; h < HEADS; h++)
+        for (int i = 0; i < DIM; i++)
+            assert_true(x[h * DIM + i] == y[h * DIM + (i >= ROT ? i : i / 2 + i % 2 * ROT / 2)]);
+    for (int i = 0; i < ROT; i++)
+        assert_true(twice[i] == 2 * table[i]);
+}
 
 static void swiglu_is_right_for_every_length_and_place(void **state)
 {
@@ -402,8 +481,9 @@ static void swiglu_has_no_holes_at_the_ends(void **state)
 
 /* --- attention ---------------------------------------------------------------------------------------------------- */
 
-typedef struct heads { int32_t n_head, n_head_kv, head_dim; } heads;
-static const heads head_kinds[] = {{4, 4, 8}, {8, 2, 64}, {6, 2, 20}, {8, 4, 8}, {20, 1, 48}, {2, 1, 128}, {1, 1, 1}};
+typedef struct heads { int32_t n_head, n_head_kv, head_dim, window; } heads;
+static const heads head_kinds[] = {{4, 4, 8, 0},  {8, 2, 64, 0}, {6, 2, 20, 0}, {8, 4, 8, 0},  {20, 1, 48, 0}, {2, 1, 128, 0},
+                                   {1, 1, 1, 0}, {8, 2, 16, 5}, {4, 4, 8, 32}, {6, 2, 20, 33}, {3, 1, 8, 1},   {16, 1, 24, 50}};
 
 /* A sequence of n positions: queries, keys and values, and its cache. Memory that nobody wrote is not-a-number, so that reading it
  * shows. */
@@ -459,7 +539,7 @@ static float *decode_all(seq *s, heads h)
     for (int32_t pos = 0; pos < s->n; pos++) {
         seq_write(s, h, pos, pos + 1);
         sv_attn_chunk c = {.pages = s->pages, .pos = pos, .n_rows = 1};
-        sv_attention(pool, &(sv_attn){.q = s->q + (size_t)pos * row, .out = out + (size_t)pos * row, .n_head = h.n_head, .scale = scale_of(h),
+        sv_attention(pool, &(sv_attn){.q = s->q + (size_t)pos * row, .out = out + (size_t)pos * row, .n_head = h.n_head, .window = h.window, .scale = scale_of(h),
                                       .kv = second_layer(h), .chunks = &c, .n_chunks = 1});
     }
     sv_pool_free(pool);
@@ -474,25 +554,26 @@ static void check_attention(const seq *s, heads h, const float *out)
 {
     for (int32_t pos = 0; pos < s->n; pos++)
         for (int32_t head = 0; head < h.n_head; head++) {
-            int32_t kv = head / (h.n_head / h.n_head_kv);
+            int32_t first = h.window && pos >= h.window ? pos + 1 - h.window : 0, kv = head / (h.n_head / h.n_head_kv);
             const float *q = s->q + (pos * h.n_head + head) * h.head_dim;
             double weights[512], max = -INFINITY, sum = 0;
-            for (int32_t j = 0; j <= pos; j++) {
+            for (int32_t j = first; j <= pos; j++) {
                 weights[j] = 0;
                 for (int32_t d = 0; d < h.head_dim; d++)
                     weights[j] += (double)q[d] * (double)s->k[(j * h.n_head_kv + kv) * h.head_dim + d];
                 weights[j] *= (double)scale_of(h);
                 max = fmax(max, weights[j]);
             }
-            for (int32_t j = 0; j <= pos; j++)
+            for (int32_t j = first; j <= pos; j++)
                 sum += weights[j] = exp(weights[j] - max);
             for (int32_t d = 0; d < h.head_dim; d++) {
                 double want = 0;
-                for (int32_t j = 0; j <= pos; j++)
+                for (int32_t j = first; j <= pos; j++)
                     want += weights[j] / sum * (double)s->v[(j * h.n_head_kv + kv) * h.head_dim + d];
                 double got = (double)out[(pos * h.n_head + head) * h.head_dim + d];
                 if (!(fabs(got - want) <= ATTENTION_TOLERANCE))
-                    fail_msg("%s: %d/%d heads of %d, position %d: %.9g, wanted %.12g", sv_kernels_name(), h.n_head, h.n_head_kv, h.head_dim, pos, got, want);
+                    fail_msg("%s: %d/%d heads of %d, window %d, position %d: %.9g, wanted %.12g", sv_kernels_name(), h.n_head, h.n_head_kv, h.head_dim,
+                             h.window, pos, got, want);
             }
         }
 }
@@ -539,7 +620,7 @@ static void attention_is_right_for_every_kind_of_head(void **state)
 static void sharp_attention_finds_its_position(void **state)
 {
     (void)state;
-    heads h = {2, 1, 16};
+    heads h = {2, 1, 16, 0};
     seq s = seq_new(h, 90);
     for (int i = 0; i < s.n * 2 * 16; i++)
         s.q[i] *= 1000.0f; /* scores of hundreds: one weight is 1, exp of the others underflows */
@@ -583,7 +664,7 @@ static void check_attention_company(seq *seqs, float *const *alone, heads h, int
             chunks[n_chunks++] = (sv_attn_chunk){.pages = seqs[i].pages, .pos = begin, .n_rows = n, .row = n_rows};
             n_rows += n;
         }
-        sv_attention(pool, &(sv_attn){.q = q, .out = out, .n_head = h.n_head, .scale = scale_of(h), .kv = second_layer(h), .chunks = chunks, .n_chunks = n_chunks});
+        sv_attention(pool, &(sv_attn){.q = q, .out = out, .n_head = h.n_head, .window = h.window, .scale = scale_of(h), .kv = second_layer(h), .chunks = chunks, .n_chunks = n_chunks});
         for (int32_t c = 0; c < n_chunks; c++)
             if (memcmp(out + (size_t)chunks[c].row * row, alone[which[c]] + (size_t)begin * row, (size_t)chunks[c].n_rows * row * sizeof *out) != 0)
                 fail_msg("%s: %d/%d heads of %d, chunks of %d, %d threads: other bits at %d", sv_kernels_name(), h.n_head, h.n_head_kv, h.head_dim, cut, n_threads, begin);
@@ -626,7 +707,10 @@ int main(void)
         cmocka_unit_test(several_matrices_in_one_pass_give_the_same_bits),
         cmocka_unit_test(sums_of_negative_zeros_keep_their_sign_in_company),
         cmocka_unit_test(rms_norm_is_right_in_place_and_row_by_row),
+        cmocka_unit_test(layer_norm_is_right_in_place_and_row_by_row),
+        cmocka_unit_test(gelu_is_right_and_the_same_at_every_place),
         cmocka_unit_test(rope_turns_pairs_by_their_position),
+        cmocka_unit_test(rope_in_halves_turns_the_same_pairs),
         cmocka_unit_test(swiglu_is_right_for_every_length_and_place),
         cmocka_unit_test(swiglu_has_no_holes_at_the_ends),
         cmocka_unit_test(a_page_is_written_whole),
