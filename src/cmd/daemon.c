@@ -18,6 +18,7 @@
 
 #include "account/account.h"
 #include "account/account_rest.h"
+#include "account/limits.h"
 #include "ai/ai.h"
 #include "ai/catalogue.h"
 #include "base/file.h"
@@ -198,9 +199,18 @@ static sv_rc open_stores(daemon_ctx *d, const daemon_args *a, const char *run_di
     d->outward = sv_client_new(d->loop);
     d->ai = sv_ai_new(&(sv_ai_opts){.loop = d->loop, .engine = d->engine, .catalogue = d->catalogue});
 
-    d->api = sv_http_new(d->loop, &(sv_http_opts){.jobs = d->jobs, .not_found = not_found, .before = before_api, .ctx = d});
-    d->bindings = sv_http_new(d->loop, &(sv_http_opts){.jobs = d->jobs, .not_found = no_binding, .before = before_bindings,
-                                                       .prefix = binding_prefix, .proxy = true, .ctx = d});
+    sv_http_opts http = {.jobs = d->jobs, .ctx = d,
+                         .max_head = (size_t)sv_limit_value(SV_LIMIT_HEAD_BYTES), .head_timeout_ms = sv_limit_value(SV_LIMIT_HEAD_MS),
+                         .idle_timeout_ms = sv_limit_value(SV_LIMIT_IDLE_MS), .write_timeout_ms = sv_limit_value(SV_LIMIT_WRITE_MS),
+                         .max_connections = (size_t)sv_limit_value(SV_LIMIT_CONNECTIONS)};
+    http.not_found = not_found;
+    http.before = before_api;
+    d->api = sv_http_new(d->loop, &http);
+    http.not_found = no_binding;
+    http.before = before_bindings;
+    http.prefix = binding_prefix;
+    http.proxy = true;
+    d->bindings = sv_http_new(d->loop, &http);
     return sv_runtime_new(&d->runtime,
                           &(sv_runtime_opts){.loop = d->loop, .jobs = d->jobs, .super_fd = SUPER_FD, .run_dir = run_dir, .workerd = a->workerd,
                                              .haproxy = a->haproxy, .bindings = d->bindings, .drain_ms = d->drain_ms,

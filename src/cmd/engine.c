@@ -2,6 +2,7 @@
 #include <getopt.h>
 #include <signal.h>
 
+#include "account/limits.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "cmd/cmd.h"
@@ -25,5 +26,6 @@ int sv_cmd_engine(int argc, char **argv)
         return sv_cmd_usage("selvedge engine: started by `selvedge serve`\n");
     sv_log_init("engine", SV_INFO);
     signal(SIGPIPE, SIG_IGN);
-    return sv_engine_main(&(sv_engine_opts){.listen_fd = LISTEN_FD, .n_threads = (int)threads, .drain_ms = drain_ms});
+    return sv_engine_main(&(sv_engine_opts){.listen_fd = LISTEN_FD, .n_threads = (int)threads, .drain_ms = drain_ms,
+                                             .max_queued = (int32_t)sv_limit_value(SV_LIMIT_AI_QUEUE)});
 }

@@ -29,6 +29,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "account/limits.h"
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/log.h"
@@ -44,7 +45,6 @@ enum {
     MAX_UNIT = 32,          /* Workers in one process */
     MAX_PATH = 108,
 };
-static const int64_t data_limit_bytes = 900 << 20; /* RLIMIT_DATA: workerd rests at 557 MB of it, see host-facts */
 
 typedef struct op op;
 
@@ -521,7 +521,7 @@ static proc *proc_start(sv_runtime *rt, const sv_unit_spec *spec, const char *fi
     static const char *const no_env[] = {NULL};
     sv_spawn s = {.argv = argv_of(rt, spec, n, a), .env = spec->env ? spec->env : no_env, .listen = listen, .control = true,
                   .sandbox = {.on = true, .read_paths = read_paths_of(rt, spec, n, a), .write_paths = spec->write_paths,
-                              .data_bytes = data_limit_bytes}};
+                              .data_bytes = sv_limit_value(SV_LIMIT_WORKER_DATA_BYTES)}};
     if (sv_super_spawn(rt->super, p->name, &s, &p->out_fd, &p->ctl_fd, spawned, rt, err) != SV_OK) {
         proc_free(p);
         return NULL;
@@ -1090,7 +1090,7 @@ sv_rc sv_runtime_new(sv_runtime **out, const sv_runtime_opts *opts, sv_err *err)
     sv_runtime *rt = sv_xnew0(sv_runtime);
     rt->o = *opts;
     rt->o.idle_ms = opts->idle_ms ? opts->idle_ms : 10 * 60 * 1000;
-    rt->o.grace_ms = opts->grace_ms ? opts->grace_ms : 30 * 1000;
+    rt->o.grace_ms = opts->grace_ms ? opts->grace_ms : sv_limit_value(SV_LIMIT_WAIT_UNTIL_MS);
     rt->o.drain_ms = opts->drain_ms ? opts->drain_ms : 30 * 1000;
     snprintf(rt->run_dir, sizeof rt->run_dir, "%s", opts->run_dir);
     rt->workers = sv_smap_new();
