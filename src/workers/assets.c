@@ -1,13 +1,14 @@
 /* assets.c - static files of an account: stored once by their hash, laid out anew for each version by hard links
  *
- * The hash is the client's (a cut BLAKE3 over the base64 text and the extension) and is only a name to us: a client that lies about it
- * harms the files of its own account. Each version has a folder of its own, since it must look like a site to workerd's asset
- * service; links make that cheap, and keep a file's time, from which its ETag is made.
+ * The hash is the client's (a cut BLAKE3 over the base64 text and the extension) and is only a name to us: a client that lies
+ * about it harms the files of its own account. Each version has a folder of its own, since it must look like a site to workerd's
+ * asset service; links make that cheap, and keep a file's time, from which its ETag is made.
  *
- * A session lives in the store; its token is a signed statement in the form of a JWT (the client reads `exp` out of it). The token of a
- * finished upload says so, and is what the upload form carries.
+ * A session lives in the store; its token is a signed statement in the form of a JWT (the client reads `exp` out of it). The
+ * token of a finished upload says so, and is what the upload form carries.
  *
- *   session: OPEN --every file of its manifest is there--> complete (nothing is written: the token says it) --1 hour--> forgotten */
+ *   session: OPEN --every file of its manifest is there--> complete (nothing is written: the token says it) --1 hour--> forgotten
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -57,7 +58,9 @@ static sv_rc site_path(sv_str *out, sv_arena *a, const char *path, sv_err *err)
         size_t n = slash ? (size_t)(slash - seg) : out->n - at;
         bool dots = (n == 1 && seg[0] == '.') || (n == 2 && seg[0] == '.' && seg[1] == '.');
         if (n == 0 || n > 255 || dots || ++depth > MAX_DEPTH)
-            return sv_fail_api(err, SV_EINVAL, 10021, "asset path '%s' is no path of a file (names of 1 to 255 bytes, at most %d deep)", path, MAX_DEPTH);
+            return sv_fail_api(err, SV_EINVAL, 10021,
+                               "asset path '%s' is no path of a file (names of 1 to 255 bytes, at most %d deep)", path,
+                               MAX_DEPTH);
         at += n + 1;
     }
     return SV_OK;
@@ -123,7 +126,8 @@ static void make_token(const sv_workers *w, const char *id, bool complete, sv_bu
     static const char head[] = "{\"alg\":\"HS256\",\"typ\":\"JWT\"}";
     SV_AUTO(sv_buf_donep) sv_buf body;
     sv_buf_init(&body, 4096);
-    sv_buf_addf(&body, "{\"exp\":%lld,\"session\":\"%s\",\"complete\":%s}", (long long)((sv_now_ms() + SESSION_MS) / 1000), id, complete ? "true" : "false");
+    sv_buf_addf(&body, "{\"exp\":%lld,\"session\":\"%s\",\"complete\":%s}", (long long)((sv_now_ms() + SESSION_MS) / 1000), id,
+                complete ? "true" : "false");
     size_t start = out->n;
     sv_base64url_encode(out, head, sizeof head - 1);
     sv_buf_addc(out, '.');
@@ -137,7 +141,12 @@ static void make_token(const sv_workers *w, const char *id, bool complete, sv_bu
 
 void sv_assets_complete_token(sv_workers *w, const sv_asset_session *s, sv_buf *token) { make_token(w, s->id, true, token); }
 
-typedef struct session_args { const char *id, *account, *script; const json_t *manifest; sv_asset_session *out; int64_t now_ms; } session_args;
+typedef struct session_args {
+    const char *id, *account, *script;
+    const json_t *manifest;
+    sv_asset_session *out;
+    int64_t now_ms;
+} session_args;
 
 static sv_rc insert_session(sv_dbw *w, void *arg, sv_err *err)
 {
@@ -146,7 +155,8 @@ static sv_rc insert_session(sv_dbw *w, void *arg, sv_err *err)
     SV_AUTO(sv_buf_donep) sv_buf text;
     sv_buf_init(&text, 0);
     sv_json_add_value(&text, k->manifest);
-    if (sv_stmt_prep(&q, w, "INSERT INTO asset_session (id, account, script, expires_ms, manifest) VALUES (?1, ?2, ?3, ?4, ?5)", err) != SV_OK)
+    if (sv_stmt_prep(&q, w, "INSERT INTO asset_session (id, account, script, expires_ms, manifest) VALUES (?1, ?2, ?3, ?4, ?5)",
+                     err) != SV_OK)
         return err->code;
     sv_bind_cstr(&q, 1, k->id);
     sv_bind_cstr(&q, 2, k->account);
@@ -156,7 +166,8 @@ static sv_rc insert_session(sv_dbw *w, void *arg, sv_err *err)
     return sv_stmt_run(&q, err);
 }
 
-sv_rc sv_assets_session(sv_workers *w, const char *account, const char *script, const json_t *manifest, bool complete, sv_buf *token, sv_err *err)
+sv_rc sv_assets_session(sv_workers *w, const char *account, const char *script, const json_t *manifest, bool complete,
+                        sv_buf *token, sv_err *err)
 {
     char id[33];
     sv_random_hex(id, 16);
@@ -187,7 +198,8 @@ static sv_rc find_session(sv_dbw *r, void *arg, sv_err *err)
     const session_args *k = arg;
     SV_AUTO(sv_stmt_donep) sv_stmt q = {0};
     bool row;
-    if (sv_stmt_prep(&q, r, "SELECT account, script, manifest FROM asset_session WHERE id = ?1 AND expires_ms >= ?2", err) != SV_OK)
+    if (sv_stmt_prep(&q, r, "SELECT account, script, manifest FROM asset_session WHERE id = ?1 AND expires_ms >= ?2", err) !=
+        SV_OK)
         return err->code;
     sv_bind_cstr(&q, 1, k->id);
     sv_bind_i64(&q, 2, k->now_ms);
@@ -261,7 +273,8 @@ sv_rc sv_assets_put(sv_workers *w, const sv_asset_session *s, sv_str hash, sv_st
             break;
         }
     if (size != (int64_t)bytes.n)
-        return sv_fail_api(err, SV_EINVAL, 10021, size < 0 ? "asset %.*s is not in the manifest" : "asset %.*s has not the size that the manifest says",
+        return sv_fail_api(err, SV_EINVAL, 10021,
+                           size < 0 ? "asset %.*s is not in the manifest" : "asset %.*s has not the size that the manifest says",
                            (int)hash.n, hash.p);
     char name[HASH_CHARS + 1], file[4300];
     snprintf(name, sizeof name, "%.*s", (int)hash.n, hash.p);
@@ -282,7 +295,8 @@ static sv_rc copy_file(const char *from, const char *to, sv_err *err)
 }
 
 /* One file into the site at `base`; folders it makes are remembered in `dirs`, to be synced once. */
-static sv_rc lay_out_one(sv_workers *w, const char *account, const char *path, const char *hash, const char *base, sv_arena *a, sv_smap *dirs, sv_err *err)
+static sv_rc lay_out_one(sv_workers *w, const char *account, const char *path, const char *hash, const char *base, sv_arena *a,
+                         sv_smap *dirs, sv_err *err)
 {
     sv_str p;
     if (site_path(&p, a, path, err) != SV_OK)
@@ -296,7 +310,9 @@ static sv_rc lay_out_one(sv_workers *w, const char *account, const char *path, c
         *slash = 0;
         if (!sv_smap_get(dirs, sv_str_of(to))) {
             if (make_folder(to, err) != SV_OK)
-                return err->code == SV_ECONFLICT ? sv_fail_api(err, SV_EINVAL, 10021, "asset '%s' lies below a path that is a file itself", path) : err->code;
+                return err->code == SV_ECONFLICT
+                           ? sv_fail_api(err, SV_EINVAL, 10021, "asset '%s' lies below a path that is a file itself", path)
+                           : err->code;
             sv_smap_put(dirs, sv_str_of(to), dirs);
         }
         *slash = '/';

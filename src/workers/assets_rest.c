@@ -1,7 +1,7 @@
 /* assets_rest.c - the upload of static assets: a session with a manifest, then the files that the account does not have yet
  *
- * Files come in buckets, a form each, base64 as text; or one by one as they are. The answer that completes the manifest carries the
- * completion token, and so may an answer beside it when two arrive together: both are right. */
+ * Files come in buckets, a form each, base64 as text; or one by one as they are. The answer that completes the manifest carries
+ * the completion token, and so may an answer beside it when two arrive together: both are right. */
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -49,7 +49,8 @@ static void post_session(sv_req *r, void *ctx)
     if (!body)
         return;
     json_t *manifest = json_object_get(body, "manifest");
-    if (sv_worker_name_check(sv_str_of(c.name), &err) != SV_OK || sv_assets_check(c.w, c.by.account, manifest, &missing, &err) != SV_OK ||
+    if (sv_worker_name_check(sv_str_of(c.name), &err) != SV_OK ||
+        sv_assets_check(c.w, c.by.account, manifest, &missing, &err) != SV_OK ||
         sv_assets_session(c.w, c.by.account, c.name, manifest, json_array_size(missing) == 0, &token, &err) != SV_OK) {
         sv_call_fail(&c, &err);
         return;
@@ -94,7 +95,8 @@ static void post_upload(sv_req *r, void *ctx)
     sv_asset_session s = {0};
     SV_AUTO(sv_json_decrefp) json_t *missing = NULL;
     sv_str auth = sv_req_header(r, "authorization");
-    sv_str token = auth.n > 7 && strncasecmp(auth.p, "bearer ", 7) == 0 ? sv_str_trim((sv_str){auth.p + 7, auth.n - 7}) : (sv_str){0};
+    sv_str token =
+        auth.n > 7 && strncasecmp(auth.p, "bearer ", 7) == 0 ? sv_str_trim((sv_str){auth.p + 7, auth.n - 7}) : (sv_str){0};
     if (sv_assets_open_token(c.w, token, &s, &err) != SV_OK) {
         if (err.code == SV_EINVAL)
             sv_api_error(r, 401, 10000, "%s", err.msg);
@@ -120,7 +122,8 @@ static void post_upload(sv_req *r, void *ctx)
 
 void sv_assets_routes(sv_http *api, sv_workers *w)
 {
-    size_t manifest = (size_t)sv_limit_value(SV_LIMIT_MANIFEST_BYTES), upload = (size_t)sv_limit_value(SV_LIMIT_ASSET_UPLOAD_BYTES);
+    size_t manifest = (size_t)sv_limit_value(SV_LIMIT_MANIFEST_BYTES),
+           upload = (size_t)sv_limit_value(SV_LIMIT_ASSET_UPLOAD_BYTES);
     const sv_route routes[] = {
         {.method = "POST", .path = SV_SCRIPT_PATH "/assets-upload-session", .fn = post_session, .max_body = manifest},
         {.method = "POST", .path = SV_ACCOUNT_PATH "/workers/assets/upload", .fn = post_upload, .max_body = upload},

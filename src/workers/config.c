@@ -1,16 +1,16 @@
 /* config.c - writes what workerd reads
  *
- * Text and not the binary form: it is what one looks at when a Worker misbehaves, and `embed` keeps modules out of it. Secrets are not in it;
- * they go by fromEnvironment, so that the file may lie on the disk.
+ * Text and not the binary form: it is what one looks at when a Worker misbehaves, and `embed` keeps modules out of it. Secrets
+ * are not in it; they go by fromEnvironment, so that the file may lie on the disk.
  *
  * For each Worker NAME there are the services
  *   worker:NAME   the script            NAME.net  its fetch() to the world: the daemon's socket, style = proxy
  *   NAME.assets   its static assets     NAME.ai   its AI binding: the same socket
- * and one socket "http-KEY". A script name has no ':' and no '.', so no user can name a service of ours. The service "internet" exists and
- * allows nothing: without it workerd makes one that reads the system's certificates, which the cage does not have.
+ * and one socket "http-KEY". A script name has no ':' and no '.', so no user can name a service of ours. The service "internet"
+ * exists and allows nothing: without it workerd makes one that reads the system's certificates, which the cage does not have.
  *
- * Static assets are workerd's own asset service (experimental, hence the flag): it is the code that answers on the hosted platform,
- * so html_handling, _headers and _redirects need no second implementation here. */
+ * Static assets are workerd's own asset service (experimental, hence the flag): it is the code that answers on the hosted
+ * platform, so html_handling, _headers and _redirects need no second implementation here. */
 #include "workers/config.h"
 
 #include <stdio.h>
@@ -83,14 +83,17 @@ static void add_compatibility(sv_buf *b, const sv_config_worker *w)
 
 static sv_rc add_modules(writer *o, const sv_config_worker *w, sv_err *err)
 {
-    static const struct { const char *kind, *field; } fields[] = {
+    static const struct {
+        const char *kind, *field;
+    } fields[] = {
         {"esm", "esModule"}, {"cjs", "commonJsModule"}, {"text", "text"}, {"data", "data"}, {"wasm", "wasm"}, {"json", "json"},
     };
     sv_buf_adds(&o->b, "      modules = [\n");
     size_t i;
     json_t *m;
     json_array_foreach (json_object_get(w->meta, "modules"), i, m) {
-        const char *name = sv_json_cstr(m, "name"), *kind = sv_json_cstr(m, "kind"), *file = sv_json_cstr(m, "file"), *field = NULL;
+        const char *name = sv_json_cstr(m, "name"), *kind = sv_json_cstr(m, "kind"), *file = sv_json_cstr(m, "file"),
+                   *field = NULL;
         if (!name || !kind || !file)
             return sv_fail(err, SV_EINVAL, "Worker '%s': module %zu of its record is broken", w->name, i);
         for (size_t k = 0; k < SV_LEN(fields); k++)
@@ -161,7 +164,8 @@ static void add_version_metadata(writer *o, const sv_config_worker *w)
     char when[32];
     sv_iso8601(when, w->created_ms);
     const char *tag = sv_json_cstr(json_object_get(w->meta, "annotations"), "workers/tag");
-    SV_AUTO(sv_json_decrefp) json_t *v = json_pack("{s:s, s:s, s:s}", "id", w->version_id, "tag", tag ? tag : "", "timestamp", when);
+    SV_AUTO(sv_json_decrefp)
+    json_t *v = json_pack("{s:s, s:s, s:s}", "id", w->version_id, "tag", tag ? tag : "", "timestamp", when);
     sv_buf_adds(&o->b, "json = ");
     add_json_text(&o->b, v);
 }
@@ -198,7 +202,10 @@ static sv_rc add_binding(writer *o, const sv_config_worker *w, const json_t *b, 
         if (add_secret(o, w, name, err) != SV_OK)
             return err->code;
     } else if (strcmp(kind, "ai") == 0) {
-        sv_buf_addf(&o->b, "wrapped = (moduleName = \"cloudflare-internal:ai-api\", innerBindings = [(name = \"fetcher\", service = \"%s.ai\")])", w->name);
+        sv_buf_addf(&o->b,
+                    "wrapped = (moduleName = \"cloudflare-internal:ai-api\", innerBindings = [(name = \"fetcher\", service = "
+                    "\"%s.ai\")])",
+                    w->name);
     } else if (strcmp(kind, "assets") == 0) {
         if (!has_assets(w))
             return sv_fail_api(err, SV_EINVAL, 10021, "Binding '%s' is of kind 'assets', and the Worker has none", name);
@@ -257,8 +264,11 @@ static void add_external(writer *o, const sv_config_worker *w, const char *suffi
 
 static void add_assets(writer *o, const sv_config_worker *w)
 {
-    static const char *const names[][2] = {{"html_handling", "html_handling"}, {"not_found_handling", "not_found_handling"},
-                                           {"run_worker_first", "run_worker_first"}, {"_headers", "headers"}, {"_redirects", "redirects"}};
+    static const char *const names[][2] = {{"html_handling", "html_handling"},
+                                           {"not_found_handling", "not_found_handling"},
+                                           {"run_worker_first", "run_worker_first"},
+                                           {"_headers", "headers"},
+                                           {"_redirects", "redirects"}};
     const json_t *config = json_object_get(json_object_get(w->meta, "assets"), "config");
     SV_AUTO(sv_json_decrefp) json_t *c = json_object();
     for (size_t i = 0; i < SV_LEN(names); i++) {
@@ -298,12 +308,15 @@ static sv_rc add_worker(writer *o, const sv_config_worker *w, sv_err *err)
 
 static void add_socket(writer *o, const sv_config_worker *w)
 {
-    sv_buf_addf(&o->b, "    (name = \"http-%s\", http = (cfBlobHeader = \"x-sv-cf\", forwardedProtoHeader = \"x-forwarded-proto\"), service = ",
-                w->key);
+    sv_buf_addf(
+        &o->b,
+        "    (name = \"http-%s\", http = (cfBlobHeader = \"x-sv-cf\", forwardedProtoHeader = \"x-forwarded-proto\"), service = ",
+        w->key);
     if (!w->open)
         sv_buf_adds(&o->b, "\"closed:\"");
     else
-        sv_buf_addf(&o->b, has_assets(w) ? "\"%s.assets\"" : "\"worker:%s\"", w->name); /* names are DNS labels: nothing to escape */
+        sv_buf_addf(&o->b, has_assets(w) ? "\"%s.assets\"" : "\"worker:%s\"",
+                    w->name); /* names are DNS labels: nothing to escape */
     o->closed |= !w->open;
     sv_buf_adds(&o->b, "),\n");
 }
@@ -311,7 +324,10 @@ static void add_socket(writer *o, const sv_config_worker *w)
 /* A script of ours that stands where nothing is to be reached. */
 static void add_stand_in(writer *o, const char *name, const char *script)
 {
-    sv_buf_addf(&o->b, "    (name = \"%s\", worker = (compatibilityDate = \"" SV_WORKERD_DATE "\", modules = [(name = \"stand-in.js\", esModule = ", name);
+    sv_buf_addf(&o->b,
+                "    (name = \"%s\", worker = (compatibilityDate = \"" SV_WORKERD_DATE
+                "\", modules = [(name = \"stand-in.js\", esModule = ",
+                name);
     add_cstr(&o->b, script);
     sv_buf_adds(&o->b, ")])),\n");
 }
@@ -334,11 +350,16 @@ static sv_rc write_all(writer *o, sv_err *err)
         if (add_worker(o, &o->w[i], err) != SV_OK)
             return err->code;
     if (o->closed)
-        add_stand_in(o, "closed:", "export default { fetch() { return new Response(\"This Worker has no public address (workers_dev is off).\\n\", "
-                                   "{ status: 404 }); } };");
+        add_stand_in(
+            o, "closed:",
+            "export default { fetch() { return new Response(\"This Worker has no public address (workers_dev is off).\\n\", "
+            "{ status: 404 }); } };");
     if (o->gone)
-        add_stand_in(o, "worker:", "export default { fetch() { throw new Error(\"The Worker that this service binding names does not exist\"); } };");
-    sv_buf_adds(&o->b, "    (name = \"internet\", network = (allow = [])),\n  ],\n  v8Flags = [\"--max-old-space-size=128\"],\n);\n");
+        add_stand_in(
+            o, "worker:",
+            "export default { fetch() { throw new Error(\"The Worker that this service binding names does not exist\"); } };");
+    sv_buf_adds(&o->b,
+                "    (name = \"internet\", network = (allow = [])),\n  ],\n  v8Flags = [\"--max-old-space-size=128\"],\n);\n");
     return o->b.failed ? sv_fail(err, SV_ENOMEM, "no memory for the configuration") : SV_OK;
 }
 

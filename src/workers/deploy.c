@@ -2,9 +2,9 @@
  *
  *   files written and synced -> the unit starts with it -> rows committed -> answer
  *
- * The process comes before the rows, so that what the store says is deployed has been seen to start. A crash of ours between the two
- * leaves a process that runs what no row names: the next daemon compares and swaps it for what is recorded, and sweeps the files. A crash after
- * the rows is a deployment that was not acknowledged and holds all the same.
+ * The process comes before the rows, so that what the store says is deployed has been seen to start. A crash of ours between the
+ * two leaves a process that runs what no row names: the next daemon compares and swaps it for what is recorded, and sweeps the
+ * files. A crash after the rows is a deployment that was not acknowledged and holds all the same.
  *
  * A new script is declared (its sockets and its route made) before its first start and removed again when that fails. */
 #include <errno.h>
@@ -42,11 +42,14 @@ static sv_rc begin_new_script(attempt *t, sv_err *err)
 {
     bool taken;
     int64_t n;
-    if (sv_worker_name_check(sv_str_of(t->name), err) != SV_OK || sv_store_name_taken(t->w, &taken, t->by->account, t->name, err) != SV_OK ||
+    if (sv_worker_name_check(sv_str_of(t->name), err) != SV_OK ||
+        sv_store_name_taken(t->w, &taken, t->by->account, t->name, err) != SV_OK ||
         sv_store_count(t->w, &n, t->by->account, err) != SV_OK)
         return err->code;
     if (taken)
-        return sv_fail_api(err, SV_EINVAL, 10016, "the host name '%s' belongs to a Worker of another account on this node: choose another name", t->name);
+        return sv_fail_api(err, SV_EINVAL, 10016,
+                           "the host name '%s' belongs to a Worker of another account on this node: choose another name",
+                           t->name);
     if (sv_limit_check(SV_LIMIT_WORKERS, n + 1, "Workers of the account", err) != SV_OK)
         return err->code;
     t->new_script = true;
@@ -93,8 +96,8 @@ static sv_rc check_services(attempt *t, sv_err *err)
         sv_rc rc = sv_store_script(t->w, &s, t->by->account, service, err);
         sv_script_done(&s);
         if (rc == SV_ENOENT)
-            return sv_fail_api(err, SV_EINVAL, 10021, "Could not resolve service binding '%s'. Target script '%s' not found", sv_json_cstr(b, "name"),
-                               service);
+            return sv_fail_api(err, SV_EINVAL, 10021, "Could not resolve service binding '%s'. Target script '%s' not found",
+                               sv_json_cstr(b, "name"), service);
         if (rc != SV_OK)
             return rc;
     }
@@ -147,7 +150,8 @@ static sv_rc find_manifest(attempt *t, const sv_upload *u, json_t **manifest, sv
             return err->code;
         if (!s.complete || strcmp(s.account, t->by->account) != 0 || strcmp(s.script, t->name) != 0) {
             sv_asset_session_done(&s);
-            return sv_fail_api(err, SV_EINVAL, 10021, "assets.jwt is not the completion token of an asset upload for this Worker");
+            return sv_fail_api(err, SV_EINVAL, 10021,
+                               "assets.jwt is not the completion token of an asset upload for this Worker");
         }
         *manifest = s.manifest;
         return SV_OK;
@@ -272,7 +276,8 @@ static sv_rc deploy_now(attempt *t, bool is_new, const json_t *annotations, cons
         if (is_new)
             t->v.startup_ms = startup_ms;
         new_deployment(t, annotations, trigger, d);
-        sv_record r = {.script = &t->script, .version = &t->v, .new_script = t->new_script, .new_version = is_new, .deployment = d};
+        sv_record r = {
+            .script = &t->script, .version = &t->v, .new_script = t->new_script, .new_version = is_new, .deployment = d};
         rc = sv_store_record(t->w, &r, err);
         if (rc != SV_OK)
             sv_deployment_done(d);
@@ -340,8 +345,8 @@ static void name_lock(const char *name, char out[33])
     snprintf(out, 33, "name:%s", key);
 }
 
-sv_rc sv_deploy_upload(sv_workers *w, const sv_author *by, const char *name, sv_upload *u, sv_deploy_how how, bool strict, sv_version *version,
-                       sv_err *err)
+sv_rc sv_deploy_upload(sv_workers *w, const sv_author *by, const char *name, sv_upload *u, sv_deploy_how how, bool strict,
+                       sv_version *version, sv_err *err)
 {
     attempt t = {.w = w, .by = by, .name = name};
     char lock[33];
@@ -357,8 +362,8 @@ sv_rc sv_deploy_upload(sv_workers *w, const sv_author *by, const char *name, sv_
     if (rc == SV_OK) {
         *version = t.v;
         t.v = (sv_version){0};
-        sv_log(SV_INFO, how == SV_DEPLOY_NOW ? "worker.deploy" : "worker.upload", "key=%s version=%s start_ms=%lld", version->key, version->id,
-               (long long)version->startup_ms);
+        sv_log(SV_INFO, how == SV_DEPLOY_NOW ? "worker.deploy" : "worker.upload", "key=%s version=%s start_ms=%lld", version->key,
+               version->id, (long long)version->startup_ms);
     }
     attempt_done(&t);
     return rc;
@@ -366,8 +371,8 @@ sv_rc sv_deploy_upload(sv_workers *w, const sv_author *by, const char *name, sv_
 
 /* ---- deployments of versions that are there ---- */
 
-sv_rc sv_deploy_version(sv_workers *w, const sv_author *by, const char *name, const char *version_id, const json_t *annotations, sv_deployment *out,
-                        sv_err *err)
+sv_rc sv_deploy_version(sv_workers *w, const sv_author *by, const char *name, const char *version_id, const json_t *annotations,
+                        sv_deployment *out, sv_err *err)
 {
     attempt t = {.w = w, .by = by, .name = name};
     if (sv_account_lock(w, by->account, err) != SV_OK)
@@ -405,8 +410,8 @@ static sv_rc derive_locked(attempt *t, sv_deploy_how how, const char *trigger, s
     return rc;
 }
 
-sv_rc sv_deploy_derived(sv_workers *w, const sv_author *by, const char *name, sv_deploy_how how, const char *trigger, sv_version_edit change,
-                        void *arg, sv_version *version, sv_err *err)
+sv_rc sv_deploy_derived(sv_workers *w, const sv_author *by, const char *name, sv_deploy_how how, const char *trigger,
+                        sv_version_edit change, void *arg, sv_version *version, sv_err *err)
 {
     attempt t = {.w = w, .by = by, .name = name};
     if (sv_account_lock(w, by->account, err) != SV_OK)
@@ -460,7 +465,8 @@ static sv_rc delete_locked(sv_workers *w, const char *account, const char *name,
     if (sv_store_incoming(w, &in, account, name, err) != SV_OK)
         return err->code;
     if (json_array_size(in) && !force)
-        return sv_fail_api(err, SV_EINVAL, 10064, "Worker '%s' is bound to this one as a service; delete with force=true to break that binding",
+        return sv_fail_api(err, SV_EINVAL, 10064,
+                           "Worker '%s' is bound to this one as a service; delete with force=true to break that binding",
                            json_string_value(json_array_get(in, 0)));
     if (sv_store_delete(w, key, err) != SV_OK)
         return err->code;

@@ -1,7 +1,8 @@
-/* settings_rest.c - what surrounds a script: secrets, settings, its address, the account's subdomain; and the refusals of what is not here yet
+/* settings_rest.c - what surrounds a script: secrets, settings, its address, the account's subdomain; and the refusals of what is
+ * not here yet
  *
- * A secret, or a setting that the script's code sees, makes a new version that is deployed at once, as on the hosted platform. The refusals stand where
- * wrangler would otherwise read "no route" and guess: each says which product is missing. */
+ * A secret, or a setting that the script's code sees, makes a new version that is deployed at once, as on the hosted platform.
+ * The refusals stand where wrangler would otherwise read "no route" and guess: each says which product is missing. */
 #include <stdio.h>
 #include <string.h>
 
@@ -11,7 +12,10 @@
 
 /* ---- secrets ---- */
 
-typedef struct secret_change { const char *name; const json_t *text; } secret_change; /* text NULL: delete */
+typedef struct secret_change {
+    const char *name;
+    const json_t *text;
+} secret_change; /* text NULL: delete */
 
 static json_t *find_named(json_t *bindings, const char *name, size_t *at)
 {
@@ -110,7 +114,8 @@ static sv_rc change_many(sv_version *v, void *arg, sv_err *err)
     json_object_foreach ((json_t *)arg, name, s) {
         const char *type = sv_json_cstr(s, "type");
         if (type && strcmp(type, "secret_text") != 0)
-            return sv_fail_api(err, SV_EINVAL, 10021, "Secret '%.100s' is of kind '%.40s': this release has secret_text only", name, type);
+            return sv_fail_api(err, SV_EINVAL, 10021, "Secret '%.100s' is of kind '%.40s': this release has secret_text only",
+                               name, type);
         const json_t *text = json_is_null(s) ? NULL : json_is_object(s) ? json_object_get(s, "text") : s;
         if (!text && !json_is_null(s))
             return sv_fail_api(err, SV_EINVAL, 10021, "Secret '%.100s' has no text", name);
@@ -175,9 +180,10 @@ static void get_secrets(sv_req *r, void *ctx)
 static json_t *settings_json(const sv_script *s, const sv_version *v)
 {
     const json_t *runtime = json_object_get(v->meta, "runtime");
-    return json_pack("{s:o, s:s, s:O?, s:s, s:O?, s:O?, s:O?, s:b, s:[], s:{}}", "bindings", sv_json_bindings(v), "compatibility_date",
-                     sv_json_cstr(v->meta, "compatibility_date"), "compatibility_flags", json_object_get(v->meta, "compatibility_flags"), "usage_model",
-                     "standard", "placement", json_object_get(runtime, "placement"), "tags", json_object_get(s->settings, "tags"), "observability",
+    return json_pack("{s:o, s:s, s:O?, s:s, s:O?, s:O?, s:O?, s:b, s:[], s:{}}", "bindings", sv_json_bindings(v),
+                     "compatibility_date", sv_json_cstr(v->meta, "compatibility_date"), "compatibility_flags",
+                     json_object_get(v->meta, "compatibility_flags"), "usage_model", "standard", "placement",
+                     json_object_get(runtime, "placement"), "tags", json_object_get(s->settings, "tags"), "observability",
                      json_object_get(s->settings, "observability"), "logpush", 0, "tail_consumers", "limits");
 }
 
@@ -213,7 +219,8 @@ static sv_rc store_script_settings(sv_call *c, const json_t *body, sv_err *err)
     if (json_is_true(json_object_get(body, "logpush")))
         return sv_fail_api(err, SV_EINVAL, 10023, "logpush is not in this release");
     const json_t *tags = json_object_get(body, "tags"), *observability = json_object_get(body, "observability");
-    if ((tags && !json_is_null(tags) && !json_is_array(tags)) || (observability && !json_is_null(observability) && !json_is_object(observability)))
+    if ((tags && !json_is_null(tags) && !json_is_array(tags)) ||
+        (observability && !json_is_null(observability) && !json_is_object(observability)))
         return sv_fail_api(err, SV_EINVAL, 10026, "'tags' is a list and 'observability' an object");
     sv_script s = {0};
     if (sv_store_script(c->w, &s, c->by.account, c->name, err) != SV_OK)
@@ -253,7 +260,8 @@ static sv_rc change_settings(sv_version *v, void *arg, sv_err *err)
     sv_str date = sv_str_of(sv_json_cstr(v->meta, "compatibility_date"));
     json_t *flags = json_object_get(body, "compatibility_flags"), *bindings = json_object_get(body, "bindings");
     if (sv_json_str(body, "compatibility_date", &date, err) != SV_OK ||
-        sv_compatibility_check(date, flags && !json_is_null(flags) ? flags : json_object_get(v->meta, "compatibility_flags"), today, err) != SV_OK)
+        sv_compatibility_check(date, flags && !json_is_null(flags) ? flags : json_object_get(v->meta, "compatibility_flags"),
+                               today, err) != SV_OK)
         return err->code;
     json_object_set_new(v->meta, "compatibility_date", json_stringn(date.p, date.n));
     if (flags && !json_is_null(flags))
@@ -298,7 +306,8 @@ static void patch_settings(sv_req *r, void *ctx)
     if (!sv_call_begin(&c, r, ctx, 10007))
         return;
     SV_AUTO(sv_json_decrefp) json_t *body = settings_body(&c, &err);
-    bool of_version = json_object_get(body, "bindings") || json_object_get(body, "compatibility_date") || json_object_get(body, "compatibility_flags");
+    bool of_version = json_object_get(body, "bindings") || json_object_get(body, "compatibility_date") ||
+                      json_object_get(body, "compatibility_flags");
     const json_t *migrations = json_object_get(body, "migrations"), *limits = json_object_get(body, "limits");
     sv_rc rc = body ? SV_OK : err.code;
     if (rc == SV_OK && json_object_size(migrations))
@@ -342,7 +351,8 @@ static void set_script_subdomain(sv_req *r, void *ctx)
         SV_AUTO(sv_json_decrefp) json_t *body = sv_call_json(&c);
         if (!body)
             return;
-        if (sv_json_bool(body, "enabled", &open, &err) != SV_OK || sv_json_bool(body, "previews_enabled", &previews, &err) != SV_OK) {
+        if (sv_json_bool(body, "enabled", &open, &err) != SV_OK ||
+            sv_json_bool(body, "previews_enabled", &previews, &err) != SV_OK) {
             sv_call_fail(&c, &err);
             return;
         }
@@ -353,7 +363,8 @@ static void set_script_subdomain(sv_req *r, void *ctx)
         sv_api_ok(r, json_pack("{s:b, s:b}", "enabled", open, "previews_enabled", previews));
 }
 
-/* Every account has a subdomain from the start, made of its id: it decides nothing here, and wrangler asks questions without one. */
+/* Every account has a subdomain from the start, made of its id: it decides nothing here, and wrangler asks questions without one.
+ */
 static void get_subdomain(sv_req *r, void *ctx)
 {
     sv_call c;
@@ -380,7 +391,8 @@ static void put_subdomain(sv_req *r, void *ctx)
     if (!body)
         return;
     const char *name = sv_json_cstr(body, "subdomain");
-    sv_rc rc = name ? sv_worker_name_check(sv_str_of(name), &err) : sv_fail_api(&err, SV_EINVAL, 10026, "'subdomain' is not text");
+    sv_rc rc =
+        name ? sv_worker_name_check(sv_str_of(name), &err) : sv_fail_api(&err, SV_EINVAL, 10026, "'subdomain' is not text");
     if (rc == SV_OK)
         rc = sv_store_set_subdomain(c.w, c.by.account, name, &err);
     if (rc == SV_OK)
@@ -439,7 +451,8 @@ static void put_list(sv_req *r, void *ctx, const char *member, const char *refus
 
 static void put_schedules(sv_req *r, void *ctx)
 {
-    put_list(r, ctx, "schedules", "Cron triggers are not in this release: the Worker is deployed, and nothing will call its scheduled()");
+    put_list(r, ctx, "schedules",
+             "Cron triggers are not in this release: the Worker is deployed, and nothing will call its scheduled()");
 }
 
 static void put_routes(sv_req *r, void *ctx)
@@ -463,10 +476,10 @@ static void refuse_zone_routes(sv_req *r, void *ctx)
 }
 
 /* One refusal for each product: the route says which. */
-#define REFUSE(name, text) \
-    static void refuse_##name(sv_req *r, void *ctx) \
-    { \
-        (void)ctx; \
+#define REFUSE(name, text)                                        \
+    static void refuse_##name(sv_req *r, void *ctx)               \
+    {                                                             \
+        (void)ctx;                                                \
         sv_api_error(r, 400, 10021, text " not in this release"); \
     }
 REFUSE(tails, "Live logs (wrangler tail) are")

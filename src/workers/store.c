@@ -1,8 +1,8 @@
 /* store.c - the rows of DATA/workers.db
  *
- * A script owns versions; a version owns its secrets and names a folder of files; deployments are a log, and the newest one of a script
- * says which version serves. `edge` holds the service bindings of the deployed versions, so that the Workers that share a process are found
- * without reading every record.
+ * A script owns versions; a version owns its secrets and names a folder of files; deployments are a log, and the newest one of a
+ * script says which version serves. `edge` holds the service bindings of the deployed versions, so that the Workers that share a
+ * process are found without reading every record.
  *
  * Invariants:
  *   1. A script's row exists only from its first deployment on: there is none without a deployment.
@@ -20,22 +20,26 @@
 #include "base/hash.h"
 #include "base/time.h"
 
+/* clang-format off */
 static const char *const migrations[] = {
-    "CREATE TABLE script (key TEXT PRIMARY KEY, account TEXT NOT NULL, name TEXT NOT NULL UNIQUE, tag TEXT NOT NULL, created_ms INTEGER NOT NULL,"
-    " modified_ms INTEGER NOT NULL, next_number INTEGER NOT NULL, open INTEGER NOT NULL, previews INTEGER NOT NULL, settings TEXT NOT NULL);"
+    "CREATE TABLE script (key TEXT PRIMARY KEY, account TEXT NOT NULL, name TEXT NOT NULL UNIQUE, tag TEXT NOT NULL,"
+    "  created_ms INTEGER NOT NULL, modified_ms INTEGER NOT NULL, next_number INTEGER NOT NULL,"
+    "  open INTEGER NOT NULL, previews INTEGER NOT NULL, settings TEXT NOT NULL);"
     "CREATE INDEX script_account ON script (account);"
-    "CREATE TABLE version (id TEXT PRIMARY KEY, key TEXT NOT NULL, number INTEGER NOT NULL, created_ms INTEGER NOT NULL, folder TEXT NOT NULL,"
-    " startup_ms INTEGER NOT NULL, meta TEXT NOT NULL, UNIQUE (key, number));"
-    "CREATE TABLE secret (version TEXT NOT NULL, name TEXT NOT NULL, sealed BLOB NOT NULL, PRIMARY KEY (version, name)) WITHOUT ROWID;"
-    "CREATE TABLE deployment (seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, key TEXT NOT NULL, version TEXT NOT NULL,"
-    " created_ms INTEGER NOT NULL, meta TEXT NOT NULL);"
+    "CREATE TABLE version (id TEXT PRIMARY KEY, key TEXT NOT NULL, number INTEGER NOT NULL, created_ms INTEGER NOT NULL,"
+    "  folder TEXT NOT NULL, startup_ms INTEGER NOT NULL, meta TEXT NOT NULL, UNIQUE (key, number));"
+    "CREATE TABLE secret (version TEXT NOT NULL, name TEXT NOT NULL, sealed BLOB NOT NULL,"
+    "  PRIMARY KEY (version, name)) WITHOUT ROWID;"
+    "CREATE TABLE deployment (seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, key TEXT NOT NULL,"
+    "  version TEXT NOT NULL, created_ms INTEGER NOT NULL, meta TEXT NOT NULL);"
     "CREATE INDEX deployment_key ON deployment (key, seq);"
     "CREATE TABLE edge (key TEXT NOT NULL, service TEXT NOT NULL, PRIMARY KEY (key, service)) WITHOUT ROWID;"
     "CREATE INDEX edge_service ON edge (service);"
     "CREATE TABLE subdomain (account TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE);"
-    "CREATE TABLE asset_session (id TEXT PRIMARY KEY, account TEXT NOT NULL, script TEXT NOT NULL, expires_ms INTEGER NOT NULL,"
-    " manifest TEXT NOT NULL);",
+    "CREATE TABLE asset_session (id TEXT PRIMARY KEY, account TEXT NOT NULL, script TEXT NOT NULL,"
+    "  expires_ms INTEGER NOT NULL, manifest TEXT NOT NULL);",
 };
+/* clang-format on */
 
 enum { DEPLOYMENTS_KEPT = 100 };
 
@@ -104,7 +108,10 @@ static void bind_json(sv_stmt *q, int i, const json_t *v)
 
 static sv_rc read_script(sv_stmt *q, sv_script *s, sv_err *err)
 {
-    *s = (sv_script){.created_ms = sv_col_i64(q, 4), .modified_ms = sv_col_i64(q, 5), .open = sv_col_i64(q, 6) != 0, .previews = sv_col_i64(q, 7) != 0};
+    *s = (sv_script){.created_ms = sv_col_i64(q, 4),
+                     .modified_ms = sv_col_i64(q, 5),
+                     .open = sv_col_i64(q, 6) != 0,
+                     .previews = sv_col_i64(q, 7) != 0};
     col_text(q, 0, s->key, sizeof s->key);
     col_text(q, 1, s->account, sizeof s->account);
     col_text(q, 2, s->name, sizeof s->name);
@@ -112,7 +119,11 @@ static sv_rc read_script(sv_stmt *q, sv_script *s, sv_err *err)
     return col_json(q, 8, &s->settings, err);
 }
 
-typedef struct script_query { sv_script *one, *all; size_t n, room; const char *key, *account, *name; } script_query;
+typedef struct script_query {
+    sv_script *one, *all;
+    size_t n, room;
+    const char *key, *account, *name;
+} script_query;
 
 static sv_rc find_script(sv_dbw *r, void *arg, sv_err *err)
 {
@@ -234,9 +245,11 @@ static sv_rc read_secrets(sv_dbw *r, version_query *k, sv_err *err)
     return rc;
 }
 
-static const char version_by_id[] = "SELECT " VERSION_COLUMNS " FROM version v WHERE v.key = ?1 AND replace(v.id, '-', '') = replace(?2, '-', '')";
-static const char version_deployed[] = "SELECT " VERSION_COLUMNS " FROM deployment d JOIN version v ON v.id = d.version WHERE d.key = ?1"
-                                       " ORDER BY d.seq DESC LIMIT 1";
+static const char version_by_id[] =
+    "SELECT " VERSION_COLUMNS " FROM version v WHERE v.key = ?1 AND replace(v.id, '-', '') = replace(?2, '-', '')";
+static const char version_deployed[] =
+    "SELECT " VERSION_COLUMNS " FROM deployment d JOIN version v ON v.id = d.version WHERE d.key = ?1"
+    " ORDER BY d.seq DESC LIMIT 1";
 static const char version_latest[] = "SELECT " VERSION_COLUMNS " FROM version v WHERE v.key = ?1 ORDER BY v.number DESC LIMIT 1";
 
 static sv_rc find_version(sv_dbw *r, void *arg, sv_err *err)
@@ -261,7 +274,8 @@ static sv_rc find_version(sv_dbw *r, void *arg, sv_err *err)
     return k->with_secrets ? read_secrets(r, k, err) : SV_OK;
 }
 
-sv_rc sv_store_version(sv_workers *w, sv_version *out, const char *key, sv_which which, const char *id, bool with_secrets, sv_err *err)
+sv_rc sv_store_version(sv_workers *w, sv_version *out, const char *key, sv_which which, const char *id, bool with_secrets,
+                       sv_err *err)
 {
     version_query k = {.w = w, .key = key, .id = id, .which = which, .with_secrets = with_secrets};
     sv_rc rc = sv_db_read(w->db, find_version, &k, err);
@@ -310,7 +324,11 @@ sv_rc sv_store_versions(sv_workers *w, sv_version **out, size_t *n, const char *
 
 /* ---- deployments ---- */
 
-typedef struct deployment_query { sv_deployment *all; size_t n, room; const char *key; } deployment_query;
+typedef struct deployment_query {
+    sv_deployment *all;
+    size_t n, room;
+    const char *key;
+} deployment_query;
 
 static sv_rc list_deployments(sv_dbw *r, void *arg, sv_err *err)
 {
@@ -318,7 +336,8 @@ static sv_rc list_deployments(sv_dbw *r, void *arg, sv_err *err)
     SV_AUTO(sv_stmt_donep) sv_stmt q = {0};
     bool row;
     sv_rc rc;
-    if (sv_stmt_prep(&q, r, "SELECT id, version, created_ms, meta FROM deployment WHERE key = ?1 ORDER BY seq DESC", err) != SV_OK)
+    if (sv_stmt_prep(&q, r, "SELECT id, version, created_ms, meta FROM deployment WHERE key = ?1 ORDER BY seq DESC", err) !=
+        SV_OK)
         return err->code;
     sv_bind_cstr(&q, 1, k->key);
     while ((rc = sv_stmt_step(&q, &row, err)) == SV_OK && row) {
@@ -354,13 +373,19 @@ sv_rc sv_store_deployments(sv_workers *w, sv_deployment **out, size_t *n, const 
 
 /* ---- recording ---- */
 
-typedef struct record_args { sv_workers *w; sv_record *r; } record_args;
+typedef struct record_args {
+    sv_workers *w;
+    sv_record *r;
+} record_args;
 
 static sv_rc insert_script(sv_dbw *w, const sv_script *s, sv_err *err)
 {
     SV_AUTO(sv_stmt_donep) sv_stmt q = {0};
-    if (sv_stmt_prep(&q, w, "INSERT INTO script (key, account, name, tag, created_ms, modified_ms, next_number, open, previews, settings)"
-                            " VALUES (?1, ?2, ?3, ?4, ?5, ?5, 1, ?6, ?7, ?8)", err) != SV_OK)
+    if (sv_stmt_prep(
+            &q, w,
+            "INSERT INTO script (key, account, name, tag, created_ms, modified_ms, next_number, open, previews, settings)"
+            " VALUES (?1, ?2, ?3, ?4, ?5, ?5, 1, ?6, ?7, ?8)",
+            err) != SV_OK)
         return err->code;
     sv_bind_cstr(&q, 1, s->key);
     sv_bind_cstr(&q, 2, s->account);
@@ -377,7 +402,9 @@ static sv_rc take_number(sv_dbw *w, sv_version *v, sv_err *err)
 {
     SV_AUTO(sv_stmt_donep) sv_stmt q = {0};
     bool row;
-    if (sv_stmt_prep(&q, w, "UPDATE script SET next_number = next_number + 1, modified_ms = ?2 WHERE key = ?1 RETURNING next_number - 1", err) != SV_OK)
+    if (sv_stmt_prep(&q, w,
+                     "UPDATE script SET next_number = next_number + 1, modified_ms = ?2 WHERE key = ?1 RETURNING next_number - 1",
+                     err) != SV_OK)
         return err->code;
     sv_bind_cstr(&q, 1, v->key);
     sv_bind_i64(&q, 2, v->created_ms);
@@ -416,7 +443,10 @@ static sv_rc insert_version(sv_workers *ws, sv_dbw *w, sv_version *v, sv_err *er
 {
     SV_AUTO(sv_stmt_donep) sv_stmt q = {0};
     if (take_number(w, v, err) != SV_OK ||
-        sv_stmt_prep(&q, w, "INSERT INTO version (id, key, number, created_ms, folder, startup_ms, meta) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)", err) != SV_OK)
+        sv_stmt_prep(
+            &q, w,
+            "INSERT INTO version (id, key, number, created_ms, folder, startup_ms, meta) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            err) != SV_OK)
         return err->code;
     sv_bind_cstr(&q, 1, v->id);
     sv_bind_cstr(&q, 2, v->key);
@@ -461,7 +491,8 @@ static sv_rc replace_edges(sv_dbw *w, const sv_version *v, sv_err *err)
 static sv_rc insert_deployment(sv_dbw *w, const sv_version *v, const sv_deployment *d, sv_err *err)
 {
     SV_AUTO(sv_stmt_donep) sv_stmt q = {0};
-    if (sv_stmt_prep(&q, w, "INSERT INTO deployment (id, key, version, created_ms, meta) VALUES (?1, ?2, ?3, ?4, ?5)", err) != SV_OK)
+    if (sv_stmt_prep(&q, w, "INSERT INTO deployment (id, key, version, created_ms, meta) VALUES (?1, ?2, ?3, ?4, ?5)", err) !=
+        SV_OK)
         return err->code;
     sv_bind_cstr(&q, 1, d->id);
     sv_bind_cstr(&q, 2, v->key);
@@ -484,20 +515,25 @@ static sv_rc run_for_key(sv_dbw *w, const char *sql, const char *key, int64_t n,
     return sv_stmt_run(&q, err);
 }
 
-/* Old deployments first, then the versions over the limit (never the deployed one) with their secrets, then deployments of those. */
-#define OLD_VERSIONS \
+/* Old deployments first, then the versions over the limit (never the deployed one) with their secrets, then deployments of those.
+ */
+#define OLD_VERSIONS                                                               \
     "key = ?1 AND number <= (SELECT max(number) FROM version WHERE key = ?1) - ?2" \
     " AND id <> (SELECT version FROM deployment WHERE key = ?1 ORDER BY seq DESC LIMIT 1)"
 
 static sv_rc forget_old(sv_dbw *w, const char *key, sv_err *err)
 {
     int64_t kept = sv_limit_value(SV_LIMIT_VERSIONS_KEPT);
-    if (run_for_key(w, "DELETE FROM deployment WHERE key = ?1 AND seq NOT IN (SELECT seq FROM deployment WHERE key = ?1 ORDER BY seq DESC LIMIT ?2)",
+    if (run_for_key(w,
+                    "DELETE FROM deployment WHERE key = ?1 AND seq NOT IN (SELECT seq FROM deployment WHERE key = ?1 ORDER BY "
+                    "seq DESC LIMIT ?2)",
                     key, DEPLOYMENTS_KEPT, err) != SV_OK ||
-        run_for_key(w, "DELETE FROM secret WHERE version IN (SELECT id FROM version WHERE " OLD_VERSIONS ")", key, kept, err) != SV_OK ||
+        run_for_key(w, "DELETE FROM secret WHERE version IN (SELECT id FROM version WHERE " OLD_VERSIONS ")", key, kept, err) !=
+            SV_OK ||
         run_for_key(w, "DELETE FROM version WHERE " OLD_VERSIONS, key, kept, err) != SV_OK)
         return err->code;
-    return run_for_key(w, "DELETE FROM deployment WHERE key = ?1 AND version NOT IN (SELECT id FROM version WHERE key = ?1)", key, -1, err);
+    return run_for_key(w, "DELETE FROM deployment WHERE key = ?1 AND version NOT IN (SELECT id FROM version WHERE key = ?1)", key,
+                       -1, err);
 }
 
 static sv_rc record(sv_dbw *w, void *arg, sv_err *err)
@@ -521,7 +557,12 @@ sv_rc sv_store_record(sv_workers *w, sv_record *r, sv_err *err)
 
 /* ---- changes of a script ---- */
 
-typedef struct change { const char *key, *account, *name, *text; bool open, previews; const json_t *settings; bool found; } change;
+typedef struct change {
+    const char *key, *account, *name, *text;
+    bool open, previews;
+    const json_t *settings;
+    bool found;
+} change;
 
 static sv_rc set_open(sv_dbw *w, void *arg, sv_err *err)
 {
@@ -560,9 +601,9 @@ sv_rc sv_store_set_settings(sv_workers *w, const char *key, const json_t *settin
 
 static sv_rc delete_script(sv_dbw *w, void *arg, sv_err *err)
 {
-    static const char *const sqls[] = {
-        "DELETE FROM secret WHERE version IN (SELECT id FROM version WHERE key = ?1)", "DELETE FROM version WHERE key = ?1",
-        "DELETE FROM deployment WHERE key = ?1", "DELETE FROM edge WHERE key = ?1", "DELETE FROM script WHERE key = ?1"};
+    static const char *const sqls[] = {"DELETE FROM secret WHERE version IN (SELECT id FROM version WHERE key = ?1)",
+                                       "DELETE FROM version WHERE key = ?1", "DELETE FROM deployment WHERE key = ?1",
+                                       "DELETE FROM edge WHERE key = ?1", "DELETE FROM script WHERE key = ?1"};
     const change *c = arg;
     for (size_t i = 0; i < SV_LEN(sqls); i++)
         if (run_for_key(w, sqls[i], c->key, -1, err) != SV_OK)
@@ -576,7 +617,10 @@ sv_rc sv_store_delete(sv_workers *w, const char *key, sv_err *err)
     return sv_db_write(w->db, delete_script, &c, err);
 }
 
-typedef struct names_query { json_t *out; const char *account, *name; } names_query;
+typedef struct names_query {
+    json_t *out;
+    const char *account, *name;
+} names_query;
 
 static sv_rc incoming(sv_dbw *r, void *arg, sv_err *err)
 {
@@ -584,7 +628,9 @@ static sv_rc incoming(sv_dbw *r, void *arg, sv_err *err)
     SV_AUTO(sv_stmt_donep) sv_stmt q = {0};
     bool row;
     sv_rc rc;
-    if (sv_stmt_prep(&q, r, "SELECT s.name FROM edge e JOIN script s ON s.key = e.key WHERE e.service = ?2 AND s.account = ?1 AND s.name <> ?2 ORDER BY s.name",
+    if (sv_stmt_prep(&q, r,
+                     "SELECT s.name FROM edge e JOIN script s ON s.key = e.key WHERE e.service = ?2 AND s.account = ?1 AND "
+                     "s.name <> ?2 ORDER BY s.name",
                      err) != SV_OK)
         return err->code;
     sv_bind_cstr(&q, 1, k->account);
@@ -606,14 +652,19 @@ sv_rc sv_store_incoming(sv_workers *w, json_t **out, const char *account, const 
     return SV_OK;
 }
 
-typedef struct count_query { const char *account, *name; int64_t n; } count_query;
+typedef struct count_query {
+    const char *account, *name;
+    int64_t n;
+} count_query;
 
 static sv_rc count_others(sv_dbw *r, void *arg, sv_err *err)
 {
     count_query *k = arg;
     SV_AUTO(sv_stmt_donep) sv_stmt q = {0};
     bool row;
-    if (sv_stmt_prep(&q, r, k->name ? "SELECT count(*) FROM script WHERE name = ?2 AND account <> ?1" : "SELECT count(*) FROM script WHERE account = ?1",
+    if (sv_stmt_prep(&q, r,
+                     k->name ? "SELECT count(*) FROM script WHERE name = ?2 AND account <> ?1"
+                             : "SELECT count(*) FROM script WHERE account = ?1",
                      err) != SV_OK)
         return err->code;
     sv_bind_cstr(&q, 1, k->account);
@@ -645,7 +696,11 @@ sv_rc sv_store_count(sv_workers *w, int64_t *n_scripts, const char *account, sv_
 
 /* ---- subdomains ---- */
 
-typedef struct subdomain_query { char *out; const char *account, *name; bool taken; } subdomain_query;
+typedef struct subdomain_query {
+    char *out;
+    const char *account, *name;
+    bool taken;
+} subdomain_query;
 
 static sv_rc get_subdomain(sv_dbw *r, void *arg, sv_err *err)
 {
@@ -693,7 +748,8 @@ static sv_rc set_subdomain(sv_dbw *w, void *arg, sv_err *err)
 {
     const subdomain_query *k = arg;
     SV_AUTO(sv_stmt_donep) sv_stmt q = {0};
-    if (sv_stmt_prep(&q, w, "INSERT INTO subdomain (account, name) VALUES (?1, ?2) ON CONFLICT (account) DO UPDATE SET name = ?2", err) != SV_OK)
+    if (sv_stmt_prep(&q, w, "INSERT INTO subdomain (account, name) VALUES (?1, ?2) ON CONFLICT (account) DO UPDATE SET name = ?2",
+                     err) != SV_OK)
         return err->code;
     sv_bind_cstr(&q, 1, k->account);
     sv_bind_cstr(&q, 2, k->name);
@@ -709,7 +765,10 @@ sv_rc sv_store_set_subdomain(sv_workers *w, const char *account, const char *nam
 
 /* ---- folders that no row names (inv. 2) ---- */
 
-typedef struct folder_query { const char *key, *folder; bool used; } folder_query;
+typedef struct folder_query {
+    const char *key, *folder;
+    bool used;
+} folder_query;
 
 static sv_rc folder_used(sv_dbw *r, void *arg, sv_err *err)
 {

@@ -1,10 +1,11 @@
 /* upload.c - the upload form, from multipart to a checked sv_upload
  *
- * The form has one field "metadata" (JSON) and a part for each module. The SDK writes the metadata as one field a member instead, with
- * bracketed names (metadata[bindings][][type]); those are read back into the same JSON first, so that there is one reader.
+ * The form has one field "metadata" (JSON) and a part for each module. The SDK writes the metadata as one field a member instead,
+ * with bracketed names (metadata[bindings][][type]); those are read back into the same JSON first, so that there is one reader.
  *
- * The price of refusing what we do not have is a deploy that fails where Cloudflare's would pass; the gain is that a Worker that deployed
- * here has every binding it asked for. Unknown members of the metadata are ignored all the same: releases of wrangler add hints quietly.
+ * The price of refusing what we do not have is a deploy that fails where Cloudflare's would pass; the gain is that a Worker that
+ * deployed here has every binding it asked for. Unknown members of the metadata are ignored all the same: releases of wrangler
+ * add hints quietly.
  *
  * Invariants of a parsed upload:
  *   1. Binding names are unique and not empty; every object has the members its kind needs, of the right type.
@@ -22,7 +23,9 @@
 
 enum { MAX_FLAGS = 100, MAX_NAME = 255, MAX_MODULE_NAME = 512 };
 
-static const struct { const char *name, *type; } kinds[] = {
+static const struct {
+    const char *name, *type;
+} kinds[] = {
     [SV_MODULE_ES] = {"esm", "application/javascript+module"},
     [SV_MODULE_COMMONJS] = {"cjs", "application/javascript"},
     [SV_MODULE_TEXT] = {"text", "text/plain"},
@@ -59,8 +62,9 @@ sv_rc sv_worker_name_check(sv_str name, sv_err *err)
     for (size_t i = 0; i < name.n && good; i++)
         good = (name.p[i] >= 'a' && name.p[i] <= 'z') || (name.p[i] >= '0' && name.p[i] <= '9') || name.p[i] == '-';
     if (!good)
-        return sv_fail_api(err, SV_EINVAL, 10016, "Worker name '%.*s': only a to z, 0 to 9 and '-' inside, since it is its host name too",
-                           (int)name.n, name.p);
+        return sv_fail_api(err, SV_EINVAL, 10016,
+                           "Worker name '%.*s': only a to z, 0 to 9 and '-' inside, since it is its host name too", (int)name.n,
+                           name.p);
     return SV_OK;
 }
 
@@ -91,10 +95,11 @@ static bool is_date(sv_str d)
 sv_rc sv_compatibility_check(sv_str date, const json_t *flags, const char *today, sv_err *err)
 {
     if (!is_date(date))
-        return sv_fail_api(err, SV_EINVAL, 10021, "compatibility_date '%.*s' is no date like 2026-11-17", (int)(date.n > 40 ? 40 : date.n),
-                           date.p);
+        return sv_fail_api(err, SV_EINVAL, 10021, "compatibility_date '%.*s' is no date like 2026-11-17",
+                           (int)(date.n > 40 ? 40 : date.n), date.p);
     if (memcmp(date.p, today, 10) > 0)
-        return sv_fail_api(err, SV_EINVAL, 10021, "Can't set compatibility date in the future: '%.*s' is after %s", 10, date.p, today);
+        return sv_fail_api(err, SV_EINVAL, 10021, "Can't set compatibility date in the future: '%.*s' is after %s", 10, date.p,
+                           today);
     if (flags && !json_is_array(flags))
         return sv_fail_api(err, SV_EINVAL, 10021, "compatibility_flags is not an array");
     if (json_array_size(flags) > MAX_FLAGS)
@@ -115,14 +120,34 @@ sv_rc sv_compatibility_check(sv_str date, const json_t *flags, const char *today
 
 /* Kinds that exist and that this release does not have; the others are not known at all. */
 static const char *const later_kinds[][2] = {
-    {"kv_namespace", "KV namespaces"}, {"r2_bucket", "R2 buckets"}, {"d1", "D1 databases"}, {"vectorize", "Vectorize indexes"},
-    {"queue", "queues"}, {"durable_object_namespace", "Durable Objects"}, {"workflow", "Workflows"}, {"ratelimit", "rate limits"},
-    {"hyperdrive", "Hyperdrive"}, {"analytics_engine", "Analytics Engine"}, {"browser", "browser rendering"}, {"images", "Images"},
-    {"media", "Media"}, {"stream", "Stream"}, {"secrets_store_secret", "Secrets Store"}, {"secret_key", "cryptographic key secrets"},
-    {"dispatch_namespace", "dispatch namespaces"}, {"mtls_certificate", "mTLS certificates"}, {"send_email", "e-mail"},
-    {"tail_consumer", "tail consumers"}, {"logfwdr", "log forwarding"}, {"pipelines", "Pipelines"}, {"worker_loader", "Worker loaders"},
-    {"vpc_service", "VPC services"}, {"ai_search", "AI Search"}, {"text_blob", "parts of the service-worker format"},
-    {"data_blob", "parts of the service-worker format"}, {"wasm_module", "parts of the service-worker format"},
+    {"kv_namespace", "KV namespaces"},
+    {"r2_bucket", "R2 buckets"},
+    {"d1", "D1 databases"},
+    {"vectorize", "Vectorize indexes"},
+    {"queue", "queues"},
+    {"durable_object_namespace", "Durable Objects"},
+    {"workflow", "Workflows"},
+    {"ratelimit", "rate limits"},
+    {"hyperdrive", "Hyperdrive"},
+    {"analytics_engine", "Analytics Engine"},
+    {"browser", "browser rendering"},
+    {"images", "Images"},
+    {"media", "Media"},
+    {"stream", "Stream"},
+    {"secrets_store_secret", "Secrets Store"},
+    {"secret_key", "cryptographic key secrets"},
+    {"dispatch_namespace", "dispatch namespaces"},
+    {"mtls_certificate", "mTLS certificates"},
+    {"send_email", "e-mail"},
+    {"tail_consumer", "tail consumers"},
+    {"logfwdr", "log forwarding"},
+    {"pipelines", "Pipelines"},
+    {"worker_loader", "Worker loaders"},
+    {"vpc_service", "VPC services"},
+    {"ai_search", "AI Search"},
+    {"text_blob", "parts of the service-worker format"},
+    {"data_blob", "parts of the service-worker format"},
+    {"wasm_module", "parts of the service-worker format"},
 };
 
 static sv_rc refuse_kind(const char *name, const char *kind, sv_err *err)
@@ -173,13 +198,15 @@ static sv_rc check_var(const json_t *b, const char *name, const char *kind, sv_e
 static sv_rc check_service(const json_t *b, const char *name, sv_err *err)
 {
     sv_str service = {0}, environment = {0}, entrypoint = {0};
-    if (text_member(b, name, "service", true, &service, err) != SV_OK || text_member(b, name, "environment", false, &environment, err) != SV_OK ||
+    if (text_member(b, name, "service", true, &service, err) != SV_OK ||
+        text_member(b, name, "environment", false, &environment, err) != SV_OK ||
         text_member(b, name, "entrypoint", false, &entrypoint, err) != SV_OK)
         return err->code;
     if (sv_worker_name_check(service, err) != SV_OK)
         return sv_wrap(err, "Binding '%s'", name);
     if (environment.n && !sv_str_is(environment, "production"))
-        return sv_fail_api(err, SV_EINVAL, 10021, "Binding '%s': service environments are not in this release (environment '%.60s')", name,
+        return sv_fail_api(err, SV_EINVAL, 10021,
+                           "Binding '%s': service environments are not in this release (environment '%.60s')", name,
                            environment.p);
     const json_t *props = json_object_get(b, "props");
     if (props && !json_is_null(props) && !json_is_object(props))
@@ -310,7 +337,8 @@ sv_rc sv_upload_inherit(sv_upload *u, const json_t *bindings, const json_t *secr
         if (from)
             take_over(u, all, from, name, secrets);
         else if (strict)
-            return sv_fail_api(err, SV_EINVAL, 10057, "Binding '%s' is to be inherited, and the version before has none of that name", name);
+            return sv_fail_api(err, SV_EINVAL, 10057,
+                               "Binding '%s' is to be inherited, and the version before has none of that name", name);
     }
     json_array_foreach ((json_t *)(uintptr_t)bindings, i, b) {
         const char *name = sv_json_cstr(b, "name");
@@ -347,7 +375,8 @@ static sv_rc rules_text(const json_t *config, const char *member, json_t *out, s
         return sv_fail_api(err, SV_EINVAL, 10021, "assets.config.%s is not text", member);
     if (sv_limit_check(SV_LIMIT_ASSET_CONFIG_BYTES, (int64_t)json_string_length(v), member, err) != SV_OK)
         return err->code;
-    return json_object_set_new(out, member, json_stringn(json_string_value(v), json_string_length(v))) == 0 ? SV_OK
+    return json_object_set_new(out, member, json_stringn(json_string_value(v), json_string_length(v))) == 0
+               ? SV_OK
                : sv_fail(err, SV_ENOMEM, "no memory for %s", member);
 }
 
@@ -368,7 +397,9 @@ static sv_rc worker_first(const json_t *config, json_t *out, sv_err *err)
         good = good && i < 100 && s.n > 0 && s.n <= 200 && (s.p[0] == '/' || sv_str_starts(s, "!/")) && !has_nul(s);
     }
     if (!good)
-        return sv_fail_api(err, SV_EINVAL, 10021, "assets.config.run_worker_first is neither true, false nor a list of at most 100 rules like \"/api/*\"");
+        return sv_fail_api(
+            err, SV_EINVAL, 10021,
+            "assets.config.run_worker_first is neither true, false nor a list of at most 100 rules like \"/api/*\"");
     json_object_set_new(out, "run_worker_first", json_deep_copy(v));
     return SV_OK;
 }
@@ -380,8 +411,9 @@ sv_rc sv_assets_config_check(const json_t *config, json_t **out, sv_err *err)
     SV_AUTO(sv_json_decrefp) json_t *o = json_object();
     if (config && !json_is_null(config) && !json_is_object(config))
         return sv_fail_api(err, SV_EINVAL, 10021, "assets.config is not an object");
-    if (one_of(config, "html_handling", html, o, err) != SV_OK || one_of(config, "not_found_handling", not_found, o, err) != SV_OK ||
-        rules_text(config, "_headers", o, err) != SV_OK || rules_text(config, "_redirects", o, err) != SV_OK || worker_first(config, o, err) != SV_OK)
+    if (one_of(config, "html_handling", html, o, err) != SV_OK ||
+        one_of(config, "not_found_handling", not_found, o, err) != SV_OK || rules_text(config, "_headers", o, err) != SV_OK ||
+        rules_text(config, "_redirects", o, err) != SV_OK || worker_first(config, o, err) != SV_OK)
         return err->code;
     *out = SV_TAKE(o);
     return SV_OK;
@@ -455,7 +487,8 @@ static sv_rc read_metadata(json_t **out, const sv_parts *parts, sv_err *err)
         if (sv_limit_check(SV_LIMIT_METADATA_BYTES, (int64_t)bytes, "metadata", err) != SV_OK)
             return err->code;
         if (!bracket_put(meta, (sv_str){name.p + 8, name.n - 8}, parts->v[i].data, 0))
-            return sv_fail_api(err, SV_EFORMAT, 10026, "form field '%.*s' does not fit the fields before it", (int)(name.n > 80 ? 80 : name.n), name.p);
+            return sv_fail_api(err, SV_EFORMAT, 10026, "form field '%.*s' does not fit the fields before it",
+                               (int)(name.n > 80 ? 80 : name.n), name.p);
         n++;
     }
     if (n == 0)
@@ -464,14 +497,19 @@ static sv_rc read_metadata(json_t **out, const sv_parts *parts, sv_err *err)
     return SV_OK;
 }
 
-static bool is_true(const json_t *j) { return json_is_true(j) || (json_is_string(j) && strcmp(json_string_value(j), "true") == 0); }
+static bool is_true(const json_t *j)
+{
+    return json_is_true(j) || (json_is_string(j) && strcmp(json_string_value(j), "true") == 0);
+}
 
 static bool is_filled(const json_t *j) { return json_array_size(j) > 0 || json_object_size(j) > 0; }
 
 /* Members that ask for something we do not have. */
 static sv_rc refuse_unsupported(const json_t *meta, sv_err *err)
 {
-    static const struct { const char *member, *text; } lists[] = {
+    static const struct {
+        const char *member, *text;
+    } lists[] = {
         {"migrations", "Durable Objects and their migrations are not in this release"},
         {"exports", "Durable Objects (`exports`) are not in this release"},
         {"containers", "containers are not in this release"},
@@ -479,7 +517,8 @@ static sv_rc refuse_unsupported(const json_t *meta, sv_err *err)
         {"streaming_tail_consumers", "tail consumers are not in this release"},
     };
     if (json_object_get(meta, "body_part"))
-        return sv_fail_api(err, SV_EINVAL, 10021, "service-worker format (body_part) is not in this release: export a default object instead");
+        return sv_fail_api(err, SV_EINVAL, 10021,
+                           "service-worker format (body_part) is not in this release: export a default object instead");
     for (size_t i = 0; i < SV_LEN(lists); i++)
         if (is_filled(json_object_get(meta, lists[i].member)))
             return sv_fail_api(err, SV_EINVAL, 10021, "%s", lists[i].text);
@@ -513,7 +552,9 @@ static sv_rc read_assets(sv_upload *u, sv_arena *a, const json_t *meta, sv_err *
         return err->code;
     const json_t *jwt = json_object_get(assets, "jwt");
     if (!json_is_string(jwt))
-        return u->keep_assets ? SV_OK : sv_fail_api(err, SV_EINVAL, 10021, "'assets' has no 'jwt': upload the files first, or send keep_assets");
+        return u->keep_assets
+                   ? SV_OK
+                   : sv_fail_api(err, SV_EINVAL, 10021, "'assets' has no 'jwt': upload the files first, or send keep_assets");
     u->assets_jwt.n = json_string_length(jwt);
     u->assets_jwt.p = sv_arena_strndup(a, json_string_value(jwt), u->assets_jwt.n);
     return u->assets_jwt.p ? SV_OK : sv_fail(err, SV_ENOMEM, "no memory for the upload");
@@ -526,7 +567,8 @@ static sv_rc read_annotations(sv_upload *u, const json_t *meta, sv_err *err)
     json_object_foreach (json_object_get(meta, "annotations"), key, v)
         if (json_is_string(v)) {
             if (json_string_length(v) > 1000)
-                return sv_fail_api(err, SV_EINVAL, 10021, "annotation '%.60s' is %zu bytes, at most 1000", key, json_string_length(v));
+                return sv_fail_api(err, SV_EINVAL, 10021, "annotation '%.60s' is %zu bytes, at most 1000", key,
+                                   json_string_length(v));
             json_object_set(u->annotations, key, v);
         }
     return SV_OK;
@@ -534,7 +576,8 @@ static sv_rc read_annotations(sv_upload *u, const json_t *meta, sv_err *err)
 
 static sv_rc apply_metadata(sv_upload *u, sv_arena *a, const json_t *meta, const char *today, sv_err *err)
 {
-    static const char *const of_script[] = {"tags", "observability", NULL}, *const of_version[] = {"placement", "usage_model", NULL};
+    static const char *const of_script[] = {"tags", "observability", NULL}, *const of_version[] = {"placement", "usage_model",
+                                                                                                   NULL};
     sv_str date = SV_STR("2021-11-02"); /* what a Worker without a date gets */
     if (refuse_unsupported(meta, err) != SV_OK || sv_json_str(meta, "compatibility_date", &date, err) != SV_OK)
         return err->code;
@@ -552,7 +595,8 @@ static sv_rc apply_metadata(sv_upload *u, sv_arena *a, const json_t *meta, const
     copy_members(u->runtime, meta, of_version);
     if (json_is_array(json_object_get(meta, "keep_bindings")))
         u->keep = json_incref(json_object_get(meta, "keep_bindings"));
-    if (sv_bindings_check(u->bindings, false, err) != SV_OK || read_assets(u, a, meta, err) != SV_OK || read_annotations(u, meta, err) != SV_OK)
+    if (sv_bindings_check(u->bindings, false, err) != SV_OK || read_assets(u, a, meta, err) != SV_OK ||
+        read_annotations(u, meta, err) != SV_OK)
         return err->code;
     split_secrets(u);
     return u->compatibility_date.p ? SV_OK : sv_fail(err, SV_ENOMEM, "no memory for the upload");
@@ -575,7 +619,8 @@ static sv_rc module_kind(sv_str type, sv_str name, sv_module_kind *out, sv_err *
         *out = SV_MODULE_ES;
         return SV_OK;
     }
-    return sv_fail_api(err, SV_EINVAL, 10021, "module '%.*s' is of type '%.*s': this release runs ES modules, CommonJS, text, data, wasm and JSON",
+    return sv_fail_api(err, SV_EINVAL, 10021,
+                       "module '%.*s' is of type '%.*s': this release runs ES modules, CommonJS, text, data, wasm and JSON",
                        (int)(name.n > 100 ? 100 : name.n), name.p, (int)(type.n > 60 ? 60 : type.n), type.n ? type.p : "");
 }
 
@@ -592,7 +637,8 @@ static sv_rc add_module(sv_upload *u, const sv_part *part, sv_str main_module, s
         m.kind = SV_MODULE_ES; /* what is named as main_module is an ES module, whatever its label says */
     for (size_t i = 0; i < u->n_modules; i++)
         if (sv_str_eq(u->modules[i].name, name))
-            return sv_fail_api(err, SV_EINVAL, 10021, "module '%.*s' is in the form twice", (int)(name.n > 100 ? 100 : name.n), name.p);
+            return sv_fail_api(err, SV_EINVAL, 10021, "module '%.*s' is in the form twice", (int)(name.n > 100 ? 100 : name.n),
+                               name.p);
     if (m.kind != SV_MODULE_SOURCE_MAP)
         *bytes += m.data.n;
     u->modules[u->n_modules++] = m;
@@ -618,16 +664,16 @@ static sv_rc read_modules(sv_upload *u, sv_arena *a, const sv_parts *parts, sv_s
     for (size_t i = 0; i < u->n_modules; i++)
         if (sv_str_eq(u->modules[i].name, main_module) && main_module.n) {
             if (u->modules[i].kind != SV_MODULE_ES)
-                return sv_fail_api(err, SV_EINVAL, 10021, "main module '%.*s' is no ES module", (int)(main_module.n > 100 ? 100 : main_module.n),
-                                   main_module.p);
+                return sv_fail_api(err, SV_EINVAL, 10021, "main module '%.*s' is no ES module",
+                                   (int)(main_module.n > 100 ? 100 : main_module.n), main_module.p);
             sv_module first = u->modules[i];
             memmove(u->modules + 1, u->modules, i * sizeof first);
             u->modules[0] = first;
             return SV_OK;
         }
     if (main_module.n)
-        return sv_fail_api(err, SV_EINVAL, 10021, "main_module '%.*s' is not among the form's parts", (int)(main_module.n > 100 ? 100 : main_module.n),
-                           main_module.p);
+        return sv_fail_api(err, SV_EINVAL, 10021, "main_module '%.*s' is not among the form's parts",
+                           (int)(main_module.n > 100 ? 100 : main_module.n), main_module.p);
     if (u->n_modules)
         return sv_fail_api(err, SV_EINVAL, 10021, "the metadata names no main_module");
     return SV_OK;
@@ -639,7 +685,8 @@ sv_rc sv_upload_parse(sv_upload *out, sv_arena *a, sv_str content_type, sv_str b
     sv_upload u = {0};
     SV_AUTO(sv_json_decrefp) json_t *meta = NULL;
     if (content_type.n < 10 || strncasecmp(content_type.p, "multipart/", 10) != 0)
-        content_type = (sv_str){0}; /* the SDK says application/javascript over a form: the body's first line shows the boundary */
+        content_type =
+            (sv_str){0}; /* the SDK says application/javascript over a form: the body's first line shows the boundary */
     if (sv_multipart_parse(&parts, a, content_type, body, err) != SV_OK) {
         err->api_code = 10026;
         return err->code;
@@ -661,7 +708,8 @@ sv_rc sv_upload_parse(sv_upload *out, sv_arena *a, sv_str content_type, sv_str b
 
 void sv_upload_done(sv_upload *u)
 {
-    json_t **owned[] = {&u->bindings, &u->secrets, &u->keep, &u->flags, &u->annotations, &u->settings, &u->runtime, &u->assets_config};
+    json_t **owned[] = {&u->bindings,    &u->secrets,  &u->keep,    &u->flags,
+                        &u->annotations, &u->settings, &u->runtime, &u->assets_config};
     for (size_t i = 0; i < SV_LEN(owned); i++) {
         json_decref(*owned[i]);
         *owned[i] = NULL;

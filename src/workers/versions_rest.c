@@ -1,7 +1,7 @@
 /* versions_rest.c - versions and deployments: upload without deploying, list, look, deploy, roll back
  *
- * A rollback is a deployment of an older version; there is no operation of its own. Deployments that split traffic by percentages are
- * refused: this release serves one version of a Worker at a time. */
+ * A rollback is a deployment of an older version; there is no operation of its own. Deployments that split traffic by percentages
+ * are refused: this release serves one version of a Worker at a time. */
 #include <stdio.h>
 #include <string.h>
 
@@ -14,21 +14,24 @@ enum { PER_PAGE = 10, DEPLOYMENTS_SHOWN = 10 };
 
 static json_t *version_metadata(const sv_version *v)
 {
-    json_t *o = json_pack("{s:o, s:o, s:s, s:s, s:s, s:b, s:b}", "created_on", sv_json_time(v->created_ms), "modified_on", sv_json_time(v->created_ms),
-                          "source", sv_json_cstr(v->meta, "source"), "author_id", "", "author_email", sv_json_cstr(v->meta, "author"), "has_preview", 0,
-                          "hasPreview", 0);
+    json_t *o = json_pack("{s:o, s:o, s:s, s:s, s:s, s:b, s:b}", "created_on", sv_json_time(v->created_ms), "modified_on",
+                          sv_json_time(v->created_ms), "source", sv_json_cstr(v->meta, "source"), "author_id", "", "author_email",
+                          sv_json_cstr(v->meta, "author"), "has_preview", 0, "hasPreview", 0);
     return o;
 }
 
 json_t *sv_json_version(const sv_version *v)
 {
-    json_t *o = json_pack("{s:s, s:I, s:o, s:O?}", "id", v->id, "number", (json_int_t)v->number, "metadata", version_metadata(v), "annotations",
-                          json_object_get(v->meta, "annotations"));
-    json_t *runtime = json_pack("{s:s, s:O?, s:s, s:{}}", "compatibility_date", sv_json_cstr(v->meta, "compatibility_date"), "compatibility_flags",
-                                json_object_get(v->meta, "compatibility_flags"), "usage_model", "standard", "limits");
-    json_t *script = json_pack("{s:s, s:[s], s:s, s:s}", "etag", sv_json_cstr(v->meta, "etag"), "handlers", "fetch", "last_deployed_from",
-                               sv_json_cstr(v->meta, "source"), "placement_mode", "");
-    json_object_set_new(o, "resources", json_pack("{s:o, s:o, s:o}", "script", script, "script_runtime", runtime, "bindings", sv_json_bindings(v)));
+    json_t *o = json_pack("{s:s, s:I, s:o, s:O?}", "id", v->id, "number", (json_int_t)v->number, "metadata", version_metadata(v),
+                          "annotations", json_object_get(v->meta, "annotations"));
+    json_t *runtime =
+        json_pack("{s:s, s:O?, s:s, s:{}}", "compatibility_date", sv_json_cstr(v->meta, "compatibility_date"),
+                  "compatibility_flags", json_object_get(v->meta, "compatibility_flags"), "usage_model", "standard", "limits");
+    json_t *script = json_pack("{s:s, s:[s], s:s, s:s}", "etag", sv_json_cstr(v->meta, "etag"), "handlers", "fetch",
+                               "last_deployed_from", sv_json_cstr(v->meta, "source"), "placement_mode", "");
+    json_object_set_new(
+        o, "resources",
+        json_pack("{s:o, s:o, s:o}", "script", script, "script_runtime", runtime, "bindings", sv_json_bindings(v)));
     json_object_set_new(o, "startup_time_ms", json_integer(v->startup_ms));
     return o;
 }
@@ -116,9 +119,10 @@ static void post_version(sv_req *r, void *ctx)
 
 static json_t *deployment_json(const sv_deployment *d)
 {
-    json_t *o = json_pack("{s:s, s:O?, s:s, s:O?, s:O?, s:[{s:s, s:i}]}", "id", d->id, "source", json_object_get(d->meta, "source"), "strategy", "percentage",
-                          "author_email", json_object_get(d->meta, "author"), "annotations", json_object_get(d->meta, "annotations"), "versions",
-                          "version_id", d->version, "percentage", 100);
+    json_t *o =
+        json_pack("{s:s, s:O?, s:s, s:O?, s:O?, s:[{s:s, s:i}]}", "id", d->id, "source", json_object_get(d->meta, "source"),
+                  "strategy", "percentage", "author_email", json_object_get(d->meta, "author"), "annotations",
+                  json_object_get(d->meta, "annotations"), "versions", "version_id", d->version, "percentage", 100);
     json_object_set_new(o, "created_on", sv_json_time(d->created_ms));
     return o;
 }
@@ -181,7 +185,8 @@ static const char *only_version(const json_t *body, sv_err *err)
     const char *strategy = sv_json_cstr(body, "strategy");
     const json_t *versions = json_object_get(body, "versions"), *first = json_array_get(versions, 0);
     if (strategy && strcmp(strategy, "percentage") != 0) {
-        sv_fail_api(err, SV_EINVAL, 10021, "strategy '%.40s' is not in this release, only 'percentage' with one version", strategy);
+        sv_fail_api(err, SV_EINVAL, 10021, "strategy '%.40s' is not in this release, only 'percentage' with one version",
+                    strategy);
         return NULL;
     }
     if (!json_is_array(versions) || !sv_json_cstr(first, "version_id")) {
@@ -216,7 +221,9 @@ static void post_deployment(sv_req *r, void *ctx)
 
 /* ---- a new version by a patch of the latest: `wrangler versions secret` ---- */
 
-typedef struct env_patch { const json_t *env, *annotations; } env_patch;
+typedef struct env_patch {
+    const json_t *env, *annotations;
+} env_patch;
 
 static void drop_binding(sv_version *v, const char *name)
 {
@@ -242,7 +249,9 @@ static sv_rc patch_env(sv_version *v, void *arg, sv_err *err)
         const char *type = sv_json_cstr(e, "type");
         const json_t *text = json_object_get(e, "text");
         if (!type || strcmp(type, "secret_text") != 0 || !json_is_string(text))
-            return sv_fail_api(err, SV_EINVAL, 10021, "env.%s: only {\"type\": \"secret_text\", \"text\": ...} and null can be patched in this release", name);
+            return sv_fail_api(err, SV_EINVAL, 10021,
+                               "env.%s: only {\"type\": \"secret_text\", \"text\": ...} and null can be patched in this release",
+                               name);
         if (sv_secret_check(sv_str_of(name), (sv_str){json_string_value(text), json_string_length(text)}, err) != SV_OK)
             return err->code;
         json_array_append_new(json_object_get(v->meta, "bindings"), json_pack("{s:s, s:s}", "name", name, "type", "secret_text"));
@@ -289,7 +298,10 @@ void sv_versions_routes(sv_http *api, sv_workers *w)
         {.method = "POST", .path = SV_SCRIPT_PATH "/deployments", .fn = post_deployment, .max_body = body},
         {.method = "GET", .path = SV_ACCOUNT_PATH "/workers/workers/:name/versions", .fn = get_versions},
         {.method = "GET", .path = SV_ACCOUNT_PATH "/workers/workers/:name/versions/:version", .fn = get_version},
-        {.method = "PATCH", .path = SV_ACCOUNT_PATH "/workers/workers/:name/versions/latest", .fn = patch_latest, .max_body = body},
+        {.method = "PATCH",
+         .path = SV_ACCOUNT_PATH "/workers/workers/:name/versions/latest",
+         .fn = patch_latest,
+         .max_body = body},
     };
     sv_routes_add(api, w, routes, SV_LEN(routes));
 }

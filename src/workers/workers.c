@@ -1,11 +1,11 @@
 /* workers.c - the store's life, and what a process needs: units and their configurations
  *
  * Workers bound to each other share a process, because methods of a Worker can be called within one only. The unit of a Worker is
- * everything that service bindings of deployed versions connect, in either direction, inside its account. Deploying one of them starts the
- * whole unit anew beside the old process, so a change in one is never seen with half of another.
+ * everything that service bindings of deployed versions connect, in either direction, inside its account. Deploying one of them
+ * starts the whole unit anew beside the old process, so a change in one is never seen with half of another.
  *
- * A configuration's file name holds a hash of its text: equal units have equal files, a process that starts while another deployment is
- * under way reads the file it was given, and none is ever written over.
+ * A configuration's file name holds a hash of its text: equal units have equal files, a process that starts while another
+ * deployment is under way reads the file it was given, and none is ever written over.
  *
  * DATA/workers/            0700; what is below is open to the Worker's own user, who sees it in its cage only
  *   KEY/FOLDER/m0 ...      modules of a version       KEY/FOLDER/assets/    its site, hard links
@@ -67,12 +67,16 @@ void sv_account_unlock(sv_workers *w, const char *account)
 
 /* ---- units ---- */
 
-typedef struct member { sv_script script; sv_version version; const sv_version *over; } member;
+typedef struct member {
+    sv_script script;
+    sv_version version;
+    const sv_version *over;
+} member;
 
 typedef struct unit {
     sv_workers *w;
-    const sv_script *changed;       /* taken as given instead of from the store */
-    const sv_version *version;      /* of `changed`; NULL: as the store has it */
+    const sv_script *changed;  /* taken as given instead of from the store */
+    const sv_version *version; /* of `changed`; NULL: as the store has it */
     member m[SV_MAX_UNIT];
     size_t n;
 } unit;
@@ -111,7 +115,8 @@ static sv_rc unit_add(unit *u, const char *name, sv_err *err)
     if (u->n == SV_MAX_UNIT) {
         sv_script_done(&m.script);
         sv_version_done(&m.version);
-        return sv_fail_api(err, SV_EINVAL, 10021, "more than %d Workers are bound to each other; they share a process, which has room for so many",
+        return sv_fail_api(err, SV_EINVAL, 10021,
+                           "more than %d Workers are bound to each other; they share a process, which has room for so many",
                            SV_MAX_UNIT);
     }
     u->m[u->n++] = m;
@@ -136,7 +141,10 @@ static sv_rc unit_follow(unit *u, size_t i, sv_err *err)
     return SV_OK;
 }
 
-static int by_key(const void *a, const void *b) { return strcmp(((const member *)a)->script.key, ((const member *)b)->script.key); }
+static int by_key(const void *a, const void *b)
+{
+    return strcmp(((const member *)a)->script.key, ((const member *)b)->script.key);
+}
 
 static sv_rc unit_collect(unit *u, sv_err *err)
 {
@@ -164,7 +172,11 @@ static sv_rc config_worker(const sv_workers *w, const member *m, sv_config_worke
     *out = (sv_config_worker){
         .key = sv_arena_strndup(a, m->script.key, strlen(m->script.key)),
         .name = sv_arena_strndup(a, m->script.name, strlen(m->script.name)),
-        .version_id = v->id, .meta = v->meta, .secrets = v->secrets, .created_ms = v->created_ms, .open = m->script.open,
+        .version_id = v->id,
+        .meta = v->meta,
+        .secrets = v->secrets,
+        .created_ms = v->created_ms,
+        .open = m->script.open,
         .folder = sv_arena_strndup(a, folder, strlen(folder)),
         .from_config = sv_arena_printf(a, "../%s/%s", m->script.key, v->folder),
         .binding_path = sv_arena_strndup(a, binding, strlen(binding)),
@@ -204,11 +216,13 @@ static sv_rc unit_spec(unit *u, sv_unit_spec *out, sv_arena *a, sv_err *err)
     char *path = NULL;
     if (sv_config_make(&c, cw, u->n, a, err) != SV_OK || write_config(u->w, keys[0], &c, &path, a, err) != SV_OK)
         return err->code;
-    *out = (sv_unit_spec){.unit = keys[0], .keys = keys, .config_path = path, .read_paths = paths, .env = c.env, .experimental = c.experimental};
+    *out = (sv_unit_spec){
+        .unit = keys[0], .keys = keys, .config_path = path, .read_paths = paths, .env = c.env, .experimental = c.experimental};
     return SV_OK;
 }
 
-sv_rc sv_unit_prepare(sv_workers *w, const sv_script *script, const sv_version *version, sv_unit_spec *out, sv_arena *a, sv_err *err)
+sv_rc sv_unit_prepare(sv_workers *w, const sv_script *script, const sv_version *version, sv_unit_spec *out, sv_arena *a,
+                      sv_err *err)
 {
     SV_AUTO(sv_freep) unit *u = sv_xnew0(unit);
     *u = (unit){.w = w, .changed = script, .version = version};
@@ -230,16 +244,18 @@ sv_rc sv_workers_prepare(void *ctx, const char *key, sv_unit_spec *out, sv_arena
     return rc;
 }
 
-/* What workerd says in its cage about itself is no help to the author of a script; and it names the service of ours that failed, where the
- * client knows its Worker by its name. */
+/* What workerd says in its cage about itself is no help to the author of a script; and it names the service of ours that failed,
+ * where the client knows its Worker by its name. */
 static void tidy_message(sv_err *err, int64_t ms)
 {
     static const char noise[] = "Unable to find and open the program executable", prefix[] = "service worker:";
     char *next = strstr(err->msg, "; ");
     if (strncmp(err->msg, noise, sizeof noise - 1) == 0) {
         if (!next) {
-            sv_fail_api(err, err->code, err->api_code, "the script did not start, and said nothing, within %.1f s: does its top level wait for something, or never end?",
-                        (double)ms / 1000);
+            sv_fail_api(
+                err, err->code, err->api_code,
+                "the script did not start, and said nothing, within %.1f s: does its top level wait for something, or never end?",
+                (double)ms / 1000);
             return;
         }
         memmove(err->msg, next + 2, strlen(next + 2) + 1);
@@ -250,7 +266,8 @@ static void tidy_message(sv_err *err, int64_t ms)
         memmove(at, end + 2, strlen(end + 2) + 1);
 }
 
-static sv_rc start(sv_workers *w, const sv_script *script, const sv_version *version, bool take_over, int64_t *startup_ms, sv_err *err)
+static sv_rc start(sv_workers *w, const sv_script *script, const sv_version *version, bool take_over, int64_t *startup_ms,
+                   sv_err *err)
 {
     SV_AUTO(sv_arena_freep) sv_arena *a = sv_arena_create(0);
     sv_unit_spec spec;
@@ -320,7 +337,8 @@ static void remove_old(const char *dir, time_t age_s, bool single)
 
 static bool is_key(const char *s) { return strlen(s) == 16 && strspn(s, "0123456789abcdef") == 16; }
 
-/* What a crash left: folders without rows, configurations nobody will read, static files that no version has and no session needs. */
+/* What a crash left: folders without rows, configurations nobody will read, static files that no version has and no session
+ * needs. */
 static sv_rc sweep_all(sv_workers *w, sv_err *err)
 {
     char path[4300];

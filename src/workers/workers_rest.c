@@ -1,7 +1,7 @@
 /* workers_rest.c - scripts as a whole: list, upload, download, delete; the undocumented look-ups that wrangler makes around them
  *
- * Three families of paths name the same thing: workers/scripts (documented), workers/services (older than it, read by wrangler to learn
- * whether a Worker exists) and workers/workers (newer). All read one store. */
+ * Three families of paths name the same thing: workers/scripts (documented), workers/services (older than it, read by wrangler to
+ * learn whether a Worker exists) and workers/workers (newer). All read one store. */
 #include "workers/workers_rest.h"
 
 #include <stdio.h>
@@ -40,7 +40,9 @@ bool sv_call_begin(sv_call *c, sv_req *r, void *ctx, int missing)
 
 void sv_call_fail(sv_call *c, const sv_err *err)
 {
-    int status = err->api_code == 10027 ? sv_limit_status(SV_LIMIT_SCRIPT_BYTES) : err->api_code == 10037 ? sv_limit_status(SV_LIMIT_WORKERS) : 0;
+    int status = err->api_code == 10027   ? sv_limit_status(SV_LIMIT_SCRIPT_BYTES)
+                 : err->api_code == 10037 ? sv_limit_status(SV_LIMIT_WORKERS)
+                                          : 0;
     if (status && err->code == SV_EINVAL)
         sv_api_error(c->r, status, err->api_code, "%s", err->msg);
     else
@@ -104,13 +106,14 @@ json_t *sv_json_bindings(const sv_version *v)
 static json_t *script_json(const sv_script *s, const sv_version *v)
 {
     const json_t *meta = v->meta;
-    json_t *o = json_pack("{s:s, s:s, s:s, s:[s], s:s, s:s, s:b, s:b, s:b, s:s, s:O?, s:O?, s:O?, s:O?}", "id", s->name, "tag", s->tag, "etag",
-                          sv_json_cstr(meta, "etag"), "handlers", "fetch", "usage_model", "standard", "last_deployed_from",
-                          sv_json_cstr(meta, "source"), "logpush", 0, "has_assets", json_is_object(json_object_get(meta, "assets")), "has_modules",
-                          json_is_string(json_object_get(meta, "main_module")), "compatibility_date", sv_json_cstr(meta, "compatibility_date"),
-                          "compatibility_flags", json_object_get(meta, "compatibility_flags"), "tags", json_object_get(s->settings, "tags"),
-                          "observability", json_object_get(s->settings, "observability"), "placement",
-                          json_object_get(json_object_get(meta, "runtime"), "placement"));
+    json_t *o =
+        json_pack("{s:s, s:s, s:s, s:[s], s:s, s:s, s:b, s:b, s:b, s:s, s:O?, s:O?, s:O?, s:O?}", "id", s->name, "tag", s->tag,
+                  "etag", sv_json_cstr(meta, "etag"), "handlers", "fetch", "usage_model", "standard", "last_deployed_from",
+                  sv_json_cstr(meta, "source"), "logpush", 0, "has_assets", json_is_object(json_object_get(meta, "assets")),
+                  "has_modules", json_is_string(json_object_get(meta, "main_module")), "compatibility_date",
+                  sv_json_cstr(meta, "compatibility_date"), "compatibility_flags", json_object_get(meta, "compatibility_flags"),
+                  "tags", json_object_get(s->settings, "tags"), "observability", json_object_get(s->settings, "observability"),
+                  "placement", json_object_get(json_object_get(meta, "runtime"), "placement"));
     json_object_set_new(o, "created_on", sv_json_time(s->created_ms));
     json_object_set_new(o, "modified_on", sv_json_time(s->modified_ms));
     return o;
@@ -293,9 +296,9 @@ static void get_service(sv_req *r, void *ctx)
 
 static json_t *worker_json(const sv_script *s)
 {
-    json_t *o = json_pack("{s:s, s:s, s:{s:b, s:b}, s:O?, s:b, s:O?}", "id", s->tag, "name", s->name, "subdomain", "enabled", s->open, "previews_enabled",
-                          s->previews, "tags", json_object_get(s->settings, "tags"), "logpush", 0, "observability",
-                          json_object_get(s->settings, "observability"));
+    json_t *o = json_pack("{s:s, s:s, s:{s:b, s:b}, s:O?, s:b, s:O?}", "id", s->tag, "name", s->name, "subdomain", "enabled",
+                          s->open, "previews_enabled", s->previews, "tags", json_object_get(s->settings, "tags"), "logpush", 0,
+                          "observability", json_object_get(s->settings, "observability"));
     json_object_set_new(o, "tail_consumers", json_array());
     json_object_set_new(o, "created_on", sv_json_time(s->created_ms));
     json_object_set_new(o, "updated_on", sv_json_time(s->modified_ms));
@@ -363,11 +366,14 @@ static void get_references(sv_req *r, void *ctx)
     size_t i;
     json_t *e;
     json_array_foreach (names, i, e)
-        json_array_append_new(in, json_pack("{s:O, s:s, s:s}", "name", e, "service", json_string_value(e), "environment", "production"));
+        json_array_append_new(
+            in, json_pack("{s:O, s:s, s:s}", "name", e, "service", json_string_value(e), "environment", "production"));
     json_array_foreach (json_object_get(v.meta, "bindings"), i, e)
         if (strcmp(sv_json_cstr(e, "type"), "service") == 0)
-            json_array_append_new(out, json_pack("{s:O, s:s}", "service", json_object_get(e, "service"), "environment", "production"));
-    sv_api_ok(r, json_pack("{s:{s:o, s:o}, s:[], s:[]}", "services", "incoming", in, "outgoing", out, "durable_objects", "dispatch_outbounds"));
+            json_array_append_new(out,
+                                  json_pack("{s:O, s:s}", "service", json_object_get(e, "service"), "environment", "production"));
+    sv_api_ok(r, json_pack("{s:{s:o, s:o}, s:[], s:[]}", "services", "incoming", in, "outgoing", out, "durable_objects",
+                           "dispatch_outbounds"));
     sv_version_done(&v);
 }
 
