@@ -289,13 +289,8 @@ static json_t *settings_body(sv_call *c, sv_err *err)
         err->api_code = 10026;
         return NULL;
     }
-    const sv_part *p = sv_parts_find(&parts, "settings");
-    if (!p) {
-        sv_fail_api(err, SV_EFORMAT, 10026, "the form has no part 'settings'");
+    if (sv_form_object(&body, &parts, "settings", err) != SV_OK)
         return NULL;
-    }
-    if (sv_json_parse(&body, p->data, err) != SV_OK)
-        err->api_code = 10026;
     return body;
 }
 

@@ -19,7 +19,6 @@
 
 #include "account/limits.h"
 #include "base/json.h"
-#include "http/multipart.h"
 
 enum { MAX_FLAGS = 100, MAX_NAME = 255, MAX_MODULE_NAME = 512 };
 
@@ -462,38 +461,43 @@ static bool bracket_put(json_t *at, sv_str path, sv_str value, int depth)
     return rc == 0 && (path.n == 0 || bracket_put(child, path, value, depth + 1));
 }
 
-static sv_rc read_metadata(json_t **out, const sv_parts *parts, sv_err *err)
+static sv_rc whole_object(json_t **out, sv_str text, const char *field, sv_err *err)
 {
-    const sv_part *whole = sv_parts_find(parts, "metadata");
-    if (whole) {
-        if (sv_limit_check(SV_LIMIT_METADATA_BYTES, (int64_t)whole->data.n, "metadata", err) != SV_OK)
-            return err->code;
-        if (sv_json_parse(out, whole->data, err) != SV_OK) {
-            err->api_code = 10026;
-            return sv_wrap(err, "metadata");
-        }
-        if (json_is_object(*out))
-            return SV_OK;
-        json_decref(SV_TAKE(*out));
-        return sv_fail_api(err, SV_EFORMAT, 10026, "metadata is not an object");
+    SV_AUTO(sv_json_decrefp) json_t *j = NULL;
+    if (sv_limit_check(SV_LIMIT_METADATA_BYTES, (int64_t)text.n, field, err) != SV_OK)
+        return err->code;
+    if (sv_json_parse(&j, text, err) != SV_OK) {
+        err->api_code = 10026;
+        return sv_wrap(err, "%s", field);
     }
-    SV_AUTO(sv_json_decrefp) json_t *meta = json_object();
-    size_t n = 0, bytes = 0;
+    if (!json_is_object(j))
+        return sv_fail_api(err, SV_EFORMAT, 10026, "%s is not an object", field);
+    *out = SV_TAKE(j);
+    return SV_OK;
+}
+
+sv_rc sv_form_object(json_t **out, const sv_parts *parts, const char *field, sv_err *err)
+{
+    const sv_part *whole = sv_parts_find(parts, field);
+    if (whole)
+        return whole_object(out, whole->data, field, err);
+    SV_AUTO(sv_json_decrefp) json_t *object = json_object();
+    size_t n = 0, bytes = 0, field_n = strlen(field);
     for (size_t i = 0; i < parts->n; i++) {
         sv_str name = parts->v[i].name;
-        if (!sv_str_starts(name, "metadata["))
+        if (name.n <= field_n || memcmp(name.p, field, field_n) != 0 || name.p[field_n] != '[')
             continue;
         bytes += name.n + parts->v[i].data.n;
-        if (sv_limit_check(SV_LIMIT_METADATA_BYTES, (int64_t)bytes, "metadata", err) != SV_OK)
+        if (sv_limit_check(SV_LIMIT_METADATA_BYTES, (int64_t)bytes, field, err) != SV_OK)
             return err->code;
-        if (!bracket_put(meta, (sv_str){name.p + 8, name.n - 8}, parts->v[i].data, 0))
+        if (!bracket_put(object, (sv_str){name.p + field_n, name.n - field_n}, parts->v[i].data, 0))
             return sv_fail_api(err, SV_EFORMAT, 10026, "form field '%.*s' does not fit the fields before it",
                                (int)(name.n > 80 ? 80 : name.n), name.p);
         n++;
     }
     if (n == 0)
-        return sv_fail_api(err, SV_EFORMAT, 10026, "the form has no part 'metadata'");
-    *out = SV_TAKE(meta);
+        return sv_fail_api(err, SV_EFORMAT, 10026, "the form has no part '%s'", field);
+    *out = SV_TAKE(object);
     return SV_OK;
 }
 
@@ -692,7 +696,7 @@ sv_rc sv_upload_parse(sv_upload *out, sv_arena *a, sv_str content_type, sv_str b
         return err->code;
     }
     sv_str main_module = {0};
-    if (read_metadata(&meta, &parts, err) != SV_OK || sv_json_str(meta, "main_module", &main_module, err) != SV_OK)
+    if (sv_form_object(&meta, &parts, "metadata", err) != SV_OK || sv_json_str(meta, "main_module", &main_module, err) != SV_OK)
         return err->code;
     if (apply_metadata(&u, a, meta, today, err) != SV_OK || read_modules(&u, a, &parts, main_module, err) != SV_OK) {
         sv_upload_done(&u);

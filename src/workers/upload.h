@@ -11,6 +11,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "http/multipart.h"
 
 typedef enum sv_module_kind {
     SV_MODULE_ES, SV_MODULE_COMMONJS, SV_MODULE_TEXT, SV_MODULE_DATA, SV_MODULE_WASM, SV_MODULE_JSON,
@@ -50,6 +51,9 @@ void sv_upload_done(sv_upload *u); /* zeroed is fine */
 /* Resolves "inherit" bindings and u->keep from the version before: its bindings and secrets (both NULL for the first version). An inherited
  * binding that is not there: error 10057 when `strict`, else left out. Checks the limits on all bindings together. */
 SV_MUST sv_rc sv_upload_inherit(sv_upload *u, const json_t *bindings, const json_t *secrets, bool strict, sv_err *err);
+
+/* An object of a form: JSON in the part `field`, or the SDK's bracketed parts (field[a][][b]), whose values are all text. SV_EFORMAT 10026. */
+SV_MUST sv_rc sv_form_object(json_t **out, const sv_parts *parts, const char *field, sv_err *err);
 
 /* An upload of bindings only, as a settings patch makes it: checked, its secrets split off. */
 SV_MUST sv_rc sv_upload_of_bindings(sv_upload *out, const json_t *bindings, sv_err *err);

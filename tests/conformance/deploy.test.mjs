@@ -2,6 +2,7 @@
 // and what it is told about things this release does not have
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
+import Cloudflare from 'cloudflare';
 import { sleep, temp_dir, until, write_files } from '../harness.mjs';
 
 const config = (name, more = {}) => ({ name, main: 'src/index.ts', compatibility_date: '2026-11-01', ...more });
@@ -286,6 +287,27 @@ export async function run(test, p) {
     await wrangler(d, ['deploy']);
     assert.equal(await get('dep-stub'), 'bird');
     await wrangler(d, ['delete', '--force']);
+  });
+
+  await test('the SDK uploads, makes versions, deploys, edits settings and secrets, and reads its pages to the end', async () => {
+    const cf = new Cloudflare({ apiToken: p.token, baseURL: p.base }), account_id = p.account, { scripts } = cf.workers;
+    const files = [new File(['export default { fetch(r, env) { return new Response("sdk " + env.A) } }'], 'w.mjs', { type: 'application/javascript+module' })];
+    const vars = (text) => [{ type: 'plain_text', name: 'A', text }];
+    const all = async (pages) => { const list = []; for await (const x of pages) list.push(x); return list; };
+    const up = await scripts.update('dep-sdk', { account_id, files, metadata: { main_module: 'w.mjs', compatibility_date: '2026-04-01', compatibility_flags: ['nodejs_compat'], bindings: [...vars('one'), { type: 'ai', name: 'AI' }] } });
+    assert.deepEqual([up.id, up.compatibility_date, await get('dep-sdk')], ['dep-sdk', '2026-04-01', 'sdk one']);
+    const v = await scripts.versions.create('dep-sdk', { account_id, files, metadata: { main_module: 'w.mjs', bindings: vars('two') } });
+    assert.equal(await get('dep-sdk'), 'sdk one');
+    await scripts.deployments.create('dep-sdk', { account_id, strategy: 'percentage', versions: [{ percentage: 100, version_id: v.id }] });
+    assert.equal(await get('dep-sdk'), 'sdk two');
+    await scripts.scriptAndVersionSettings.edit('dep-sdk', { account_id, settings: { bindings: vars('three') } });
+    assert.equal(await get('dep-sdk'), 'sdk three');
+    await scripts.secrets.update('dep-sdk', { account_id, name: 'S', text: 'x', type: 'secret_text' });
+    assert.deepEqual((await all(scripts.secrets.list('dep-sdk', { account_id }))).map((s) => s.name), ['S']);
+    assert.deepEqual((await all(scripts.versions.list('dep-sdk', { account_id, per_page: 2 }))).map((x) => x.number), [4, 3, 2, 1]);
+    assert.ok((await all(scripts.list({ account_id }))).some((s) => s.id === 'dep-sdk'));
+    await assert.rejects(scripts.settings.get('dep-nobody', { account_id }), Cloudflare.NotFoundError);
+    await scripts.delete('dep-sdk', { account_id });
   });
 
   await test('delete takes everything of a Worker with it', async () => {
