@@ -126,7 +126,7 @@ bool sv_conn_flush(sv_conn *c)
 
 void sv_conn_write_now(sv_conn *c, const char *p, size_t n)
 {
-    struct iovec v[2] = {{c->out.p + c->out.pos, waiting(c)}, {(void *)(uintptr_t)p, n}};
+    struct iovec v[2] = {{waiting(c) ? c->out.p + c->out.pos : NULL, waiting(c)}, {(void *)(uintptr_t)p, n}};
     struct msghdr m = {.msg_iov = v, .msg_iovlen = 2};
     if (c->broken)
         return;

@@ -108,7 +108,7 @@ bool sv_req_head_done(sv_req *r)
         return false;
     if (tail.p && (rest.n == 0 || rest.p[0] != '/')) { /* "http://host?x" means "/?x" */
         r->path = SV_STR("/");
-        r->query = rest.n > 0 && rest.p[0] == '?' ? (sv_str){rest.p + 1, rest.n - 1} : (sv_str){NULL, 0};
+        r->query = rest.n > 0 && rest.p[0] == '?' ? (sv_str){rest.p + 1, rest.n - 1} : SV_STR("");
         return true;
     }
     const char *hash = memchr(rest.p, '#', rest.n);
@@ -116,7 +116,7 @@ bool sv_req_head_done(sv_req *r)
         rest.n = (size_t)(hash - rest.p);
     const char *q = memchr(rest.p, '?', rest.n);
     r->path = (sv_str){rest.p, q ? (size_t)(q - rest.p) : rest.n};
-    r->query = q ? (sv_str){q + 1, rest.n - r->path.n - 1} : (sv_str){NULL, 0};
+    r->query = q ? (sv_str){q + 1, rest.n - r->path.n - 1} : SV_STR("");
     return true;
 }
 
@@ -225,7 +225,7 @@ static bool form_decoded(sv_req *r, sv_str in, sv_str *out)
 bool sv_req_query(sv_req *r, const char *name, int i, sv_str *out)
 {
     const char *p = r->query.p, *end = p + r->query.n;
-    while (p && p < end) {
+    while (p < end) {
         const char *amp = memchr(p, '&', (size_t)(end - p));
         const char *stop = amp ? amp : end;
         const char *eq = memchr(p, '=', (size_t)(stop - p));
