@@ -15,7 +15,8 @@
  *   3. Keys are unique and so are tensor names (two readers of one file must not see different models).
  *   4. Tensors lie inside the data, aligned, and share no byte.
  * Arrays of 4-byte numbers are handed out from the map where they are aligned (a tokenizer's 128,000 scores cost nothing)
- * and copied where they are not. Weights are never touched here: opening 100 GB reads some megabytes of head.
+ * and copied where they are not. Weights are never touched here: opening 100 GB reads some megabytes of head. The price of
+ * the map is SIGBUS if someone cuts the file while it is open; model files are replaced by rename, never written in place.
  *
  * Large models come in parts, NAME-00001-of-0000N.gguf and so on, each a whole GGUF file. The first has the metadata; every part
  * says its number (split.no) and theirs (split.count), and has tensors of its own. Opening the first opens them all. */
