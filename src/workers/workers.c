@@ -260,6 +260,10 @@ static void tidy_message(sv_err *err, int64_t ms)
         }
         memmove(err->msg, next + 2, strlen(next + 2) + 1);
     }
+    if (strstr(err->msg, "process out of memory")) {
+        sv_fail_api(err, err->code, err->api_code, "the script needs more memory to start than a Worker's process may have");
+        return;
+    }
     char *at = strstr(err->msg, prefix);
     char *end = at ? strstr(at, ": ") : NULL;
     if (end && end - at < 90)
