@@ -7,7 +7,8 @@
 
 #include "http/server.h"
 
-int sv_http_status_of(sv_rc rc); /* EINVAL, EFORMAT 400; ENOENT 404; ECONFLICT 409; ELIMIT 429; ETIMEDOUT 504; EIO 502; ENOMEM 503; ECANCELED 499 */
+/* EINVAL, EFORMAT 400; ENOENT 404; ECONFLICT 409; ELIMIT 429; ECANCELED 499; EIO 502; ENOMEM 503; ETIMEDOUT 504 */
+int sv_http_status_of(sv_rc rc);
 
 /* result is stolen (decref'd), NULL means null. */
 void sv_api_ok(sv_req *r, json_t *result);
@@ -20,7 +21,8 @@ void sv_api_error(sv_req *r, int status, int code, const char *fmt, ...) SV_PRIN
  * cause (EIO, ENOMEM) is logged with the request id, and the client gets "internal error" with that id. */
 void sv_api_fail(sv_req *r, const sv_err *err, int fallback_code);
 
-/* Page style lists (page, per_page; page counts from 1): cuts `all` (stolen) and answers with result_info. */
+/* Page style lists (page, per_page; page counts from 1): cuts `all` (stolen) and answers with result_info.
+ * A page or per_page that is no number from 1 on (per_page: to 1,000) is answered 400 with 10005. */
 void sv_api_ok_page(sv_req *r, json_t *all, int default_per_page);
 
 #endif

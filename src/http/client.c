@@ -13,9 +13,9 @@
  * answers CURL_READFUNC_PAUSE. Resuming clears both, and whichever still holds pauses itself again. */
 #include "http/client.h"
 
-#include <arpa/inet.h>
 #include <ctype.h>
 #include <curl/curl.h>
+#include <netdb.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <strings.h>
@@ -54,7 +54,7 @@ struct sv_fetch {
     int64_t up_left; /* of a declared length; -1: not declared */
     int status;      /* of the head that is coming in; 0: none yet */
     sv_buf reason;
-    char message[CURL_ERROR_SIZE], refused[INET6_ADDRSTRLEN];
+    char message[CURL_ERROR_SIZE], refused[80];
     bool added, up_ended, head_told, paused, resume, canceled, finished;
 };
 
@@ -145,8 +145,7 @@ static curl_socket_t open_public(void *arg, curlsocktype purpose, struct curl_so
     sv_fetch *f = arg;
     (void)purpose;
     if (!sv_addr_is_public(&a->addr)) {
-        const void *ip = a->family == AF_INET6 ? (const void *)&((struct sockaddr_in6 *)&a->addr)->sin6_addr : &((struct sockaddr_in *)&a->addr)->sin_addr;
-        if (!inet_ntop(a->family, ip, f->refused, sizeof f->refused))
+        if (getnameinfo(&a->addr, a->addrlen, f->refused, sizeof f->refused, NULL, 0, NI_NUMERICHOST) != 0)
             memcpy(f->refused, "?", 2);
         return CURL_SOCKET_BAD;
     }

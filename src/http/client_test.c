@@ -357,6 +357,42 @@ static void failures_are_told_once_with_a_reason(void **state)
     got_done(&g);
 }
 
+/* A server of one answer, in raw bytes. */
+static void *raw_server(void *arg)
+{
+    static const char answer[] = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 299 \r\nx-real:  1 \r\n"
+                                 "Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\nX-Trailer: t\r\n\r\n";
+    int fd = accept(*(int *)arg, NULL, NULL);
+    char *request = hear(with_limit(fd), "\r\n\r\n");
+    free(request);
+    say(fd, answer);
+    close(fd);
+    return NULL;
+}
+
+static void interim_heads_and_trailers_are_not_the_answer(void **state)
+{
+    (void)state;
+    got g;
+    world raw;
+    pthread_t t;
+    int fd = world_tcp(&raw);
+    fcntl(fd, F_SETFL, 0);
+    assert_int_equal(pthread_create(&t, NULL, raw_server, &fd), 0);
+    got_init(&g);
+    snprintf(url, sizeof url, "http://127.0.0.1:%d/", raw.port);
+    fetch(&g, (sv_fetch_opts){.url = url});
+    assert_int_equal(g.rc, SV_OK);
+    assert_int_equal(g.status, 299);
+    assert_int_equal(g.n_heads, 1);
+    assert_string_equal(g.reason, "");
+    assert_string_equal(sv_buf_cstr(&g.headers), "x-real=1\nTransfer-Encoding=chunked\n");
+    assert_string_equal(sv_buf_cstr(&g.data), "abc");
+    pthread_join(t, NULL);
+    close(fd);
+    got_done(&g);
+}
+
 static void senseless_requests_are_refused_at_the_start(void **state)
 {
     (void)state;
@@ -440,6 +476,7 @@ int main(void)
         cmocka_unit_test(a_paused_fetch_waits_and_goes_on),
         cmocka_unit_test(a_canceled_fetch_is_silent),
         cmocka_unit_test(failures_are_told_once_with_a_reason),
+        cmocka_unit_test(interim_heads_and_trailers_are_not_the_answer),
         cmocka_unit_test(senseless_requests_are_refused_at_the_start),
         cmocka_unit_test(public_only_does_not_reach_this_machine),
         cmocka_unit_test(special_addresses_are_not_public),

@@ -148,7 +148,9 @@ void sv_conn_refuse(sv_conn *c, int status, const char *text)
     char head[256];
     size_t n_date;
     const char *date = sv_http_date(c->s, &n_date);
-    int n = snprintf(head, sizeof head, "HTTP/1.1 %d %s\r\n%.*sContent-Type: text/plain; charset=utf-8\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n",
+    int n = snprintf(head, sizeof head,
+                     "HTTP/1.1 %d %s\r\n%.*sContent-Type: text/plain; charset=utf-8\r\nContent-Length: %zu\r\n"
+                     "Connection: close\r\n\r\n",
                      status, sv_http_reason(status), (int)n_date, date, strlen(text));
     sv_conn_put(c, head, (size_t)n);
     sv_conn_put(c, text, strlen(text));
@@ -484,8 +486,11 @@ static void execute(sv_conn *c)
         sv_conn_refuse(c, 431, "the head of the request is too large");
     else if (!c->last && c->head_done)
         dispatch(c);
-    if (c->more.pos == c->more.n)
+    if (c->more.pos == c->more.n) {
         c->more.pos = c->more.n = 0;
+        if (c->parse == P_DONE) /* the answer may take long */
+            buf_free(&c->more);
+    }
 }
 
 static bool is_streaming(const sv_req *r) { return r->live && !r->collect && !r->drop_body; }

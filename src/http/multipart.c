@@ -217,7 +217,8 @@ static sv_rc read_header(cutter *c, sv_str line, sv_part *p, sv_err *err)
         return read_disposition(c, value, p, err);
     if (sv_str_ieq(name, "content-type"))
         p->content_type = value;
-    if (sv_str_ieq(name, "content-transfer-encoding") && !sv_str_ieq(value, "binary") && !sv_str_ieq(value, "8bit") && !sv_str_ieq(value, "7bit"))
+    bool encoded = sv_str_ieq(name, "content-transfer-encoding");
+    if (encoded && !sv_str_ieq(value, "binary") && !sv_str_ieq(value, "8bit") && !sv_str_ieq(value, "7bit"))
         return sv_fail(err, SV_EFORMAT, "part %zu: transfer encodings other than binary are not served", c->i_part);
     return SV_OK;
 }

@@ -316,8 +316,9 @@ const char *sv_http_reason(int status)
     case 503: return "Service Unavailable";
     case 504: return "Gateway Timeout";
     case 505: return "HTTP Version Not Supported";
-    default: return status < 200 ? "Informational" : status < 300 ? "Success" : status < 400 ? "Redirect" : status < 500 ? "Client Error" : "Server Error";
     }
+    static const char *const classes[] = {"Informational", "Success", "Redirect", "Client Error", "Server Error"};
+    return status >= 100 && status < 600 ? classes[status / 100 - 1] : "Unknown";
 }
 
 static void add_clean(sv_buf *b, const char *p, size_t n)

@@ -227,7 +227,8 @@ static void on_accept(void *arg, int fd, uint32_t events)
         if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
             static sv_log_gate gate;
             if (sv_log_may(&gate, 6))
-                sv_log(SV_WARN, "http.accept", "errno=%d connections=%lld pause_ms=%d", errno, (long long)s->stats.n_connections, ACCEPT_PAUSE_MS);
+                sv_log(SV_WARN, "http.accept", "errno=%d connections=%lld pause_ms=%d", errno, (long long)s->stats.n_connections,
+                       ACCEPT_PAUSE_MS);
             pause_accept(s);
             sv_timer_set(s->accept_timer, ACCEPT_PAUSE_MS);
         }

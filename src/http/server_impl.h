@@ -24,7 +24,7 @@ enum {
     IN_FIRST = 4096,          /* first size of a connection's read buffer; grows up to the limit of the head */
     BODY_CHUNK = 64 << 10,    /* bytes read at once while a body comes in */
     DROP_MAX = 64 << 10,      /* of an unwanted body: up to here read and dropped, over it the connection ends */
-    OUT_KEEP = 64 << 10,      /* an empty write buffer over this size is given back */
+    OUT_KEEP = 16 << 10,      /* an empty write buffer over this size is given back */
     OUT_EAGER = 64 << 10,     /* over this, sv_req_write tries the socket at once */
     OUT_HIGH = 256 << 10,     /* no next pipelined request is begun over this */
     MAX_HEADERS = 256,
