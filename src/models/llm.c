@@ -13,14 +13,15 @@
 #include "models/llm_impl.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/mem.h"
 
-static const sv_family *const families[] = {&sv_family_llama};
+static const sv_family *const families[] = {&sv_family_llama, &sv_family_qwen2, &sv_family_qwen3, &sv_family_gpt2};
 
-enum { ALIGN = 64 };
+enum { ALIGN = 64, ROWS_A_TASK = 8 };
 
 /* --- what families read with -------------------------------------------------------------------------------------- */
 
@@ -50,7 +51,21 @@ sv_rc sv_llm_matrix(const sv_llm *m, const sv_tensor **out, const char *fmt, int
     return SV_OK;
 }
 
-sv_rc sv_llm_vector(const sv_llm *m, const float **out, const char *fmt, int i_layer, int64_t n, bool optional, sv_err *err)
+/* t's n values as float32, kept with m. */
+static sv_rc keep_vector(sv_llm *m, const float **out, const sv_tensor *t, int64_t n, sv_err *err)
+{
+    float **more = sv_try_realloc(m->vectors, m->n_vectors + 1, sizeof *more);
+    if (more)
+        m->vectors = more;
+    float *v = more ? sv_try_calloc((size_t)n, sizeof *v) : NULL;
+    if (!v)
+        return sv_fail(err, SV_ENOMEM, "tensor '%s': no memory for %" PRId64 " numbers", t->name, n);
+    sv_dequantize(v, t->type, t->data, n);
+    *out = m->vectors[m->n_vectors++] = v;
+    return SV_OK;
+}
+
+sv_rc sv_llm_vector(sv_llm *m, const float **out, const char *fmt, int i_layer, int64_t n, bool optional, sv_err *err)
 {
     char name[64];
     const sv_tensor *t = find(m, name, fmt, i_layer);
@@ -61,17 +76,49 @@ sv_rc sv_llm_vector(const sv_llm *m, const float **out, const char *fmt, int i_l
     if (sv_llm_matrix(m, &t, fmt, i_layer, n, 1, err) != SV_OK)
         return err->code;
     if (t->type != SV_F32)
-        return sv_fail(err, SV_EFORMAT, "tensor '%s': type %s, wanted F32", name, sv_type_get(t->type)->name);
+        return keep_vector(m, out, t, n, err);
     *out = t->data;
+    return SV_OK;
+}
+
+enum { MAX_KEY = 96 };
+
+static const char *key_of(const sv_llm *m, char name[MAX_KEY], const char *key)
+{
+    snprintf(name, MAX_KEY, "%s.%s", m->info.arch, key);
+    return name;
+}
+
+bool sv_llm_has(const sv_llm *m, const char *key)
+{
+    char name[MAX_KEY];
+    return sv_gguf_has(m->gguf, key_of(m, name, key));
+}
+
+sv_rc sv_llm_text(const sv_llm *m, const char *key, sv_str *out, sv_err *err)
+{
+    char name[MAX_KEY];
+    return sv_gguf_str(m->gguf, key_of(m, name, key), out, err);
+}
+
+sv_rc sv_llm_number(const sv_llm *m, const char *key, double min, double max, float *out, sv_err *err)
+{
+    char name[MAX_KEY];
+    float v = *out;
+    if (sv_gguf_f32(m->gguf, key_of(m, name, key), &v, err) != SV_OK)
+        return err->code;
+    if (!(isfinite(v) && (double)v >= min && (double)v <= max))
+        return sv_gguf_has(m->gguf, name) ? sv_fail(err, SV_EFORMAT, "key '%s': %g is out of %g to %g", name, (double)v, min, max)
+                                          : sv_fail(err, SV_EFORMAT, "key '%s' is missing", name);
+    *out = v;
     return SV_OK;
 }
 
 sv_rc sv_llm_param(const sv_llm *m, const char *key, int64_t min, int64_t max, int32_t *out, sv_err *err)
 {
-    char name[96];
+    char name[MAX_KEY];
     int64_t v = *out;
-    snprintf(name, sizeof name, "%s.%s", m->info.arch, key);
-    if (sv_gguf_i64(m->gguf, name, min, max, &v, err) != SV_OK)
+    if (sv_gguf_i64(m->gguf, key_of(m, name, key), min, max, &v, err) != SV_OK)
         return err->code;
     if (v < min)
         return sv_fail(err, SV_EFORMAT, "key '%s' is missing", name);
@@ -122,7 +169,11 @@ static sv_rc find_family(sv_llm *m, sv_err *err)
             return SV_OK;
         }
     copy_text(m->info.arch, sizeof m->info.arch, arch);
-    return sv_fail(err, SV_EFORMAT, "architecture '%s' is not supported; supported: %s", m->info.arch, families[0]->arch);
+    SV_AUTO(sv_buf_donep) sv_buf all;
+    sv_buf_init(&all, 0);
+    for (size_t i = 0; i < SV_LEN(families); i++)
+        sv_buf_addf(&all, "%s%s", i ? ", " : "", families[i]->arch);
+    return sv_fail(err, SV_EFORMAT, "architecture '%s' is not supported; supported: %s", m->info.arch, sv_buf_cstr(&all));
 }
 
 static sv_rc read_text_parts(sv_llm *m, sv_err *err)
@@ -178,6 +229,9 @@ sv_llm *sv_llm_unref(sv_llm *m)
     sv_template_free(m->template);
     free(m->template_error);
     sv_tokenizer_free(m->tokenizer);
+    for (size_t i = 0; i < m->n_vectors; i++)
+        free(m->vectors[i]);
+    free(m->vectors);
     sv_gguf_close(m->gguf);
     free(m);
     return NULL;
@@ -283,4 +337,37 @@ void sv_llm_step(const sv_llm *m, sv_llm_ws *ws, sv_pool *pool, const sv_llm_chu
         add_chunk(m, ws, &chunks[i]);
     if (ws->n_rows > 0)
         m->family->step(m, ws, pool);
+}
+
+typedef struct row_tasks {
+    sv_rows_fn fn;
+    void *arg;
+    int32_t n_rows;
+} row_tasks;
+
+static void rows_task(void *arg, int32_t i_task)
+{
+    const row_tasks *t = arg;
+    int32_t begin = i_task * ROWS_A_TASK, end = begin + ROWS_A_TASK;
+    t->fn(t->arg, begin, end < t->n_rows ? end : t->n_rows);
+}
+
+void sv_llm_over_rows(sv_pool *pool, int32_t n_rows, sv_rows_fn fn, void *arg)
+{
+    row_tasks t = {fn, arg, n_rows};
+    sv_pool_run(pool, (n_rows + ROWS_A_TASK - 1) / ROWS_A_TASK, rows_task, &t);
+}
+
+void sv_llm_embed(float *x, const sv_tensor *w, const sv_llm_row *rows, int32_t begin, int32_t end)
+{
+    size_t row_bytes = sv_type_bytes(w->type, w->dims[0]);
+    for (int32_t r = begin; r < end; r++)
+        sv_dequantize(x + r * w->dims[0], w->type, (const uint8_t *)w->data + (size_t)rows[r].token * row_bytes, w->dims[0]);
+}
+
+sv_kv_layout sv_llm_kv_layout(const sv_llm *m, int32_t i_layer)
+{
+    const sv_llm_info *i = &m->info;
+    size_t at = (size_t)i_layer * sv_kv_layer_floats(i->n_head_kv, i->head_dim);
+    return (sv_kv_layout){i->n_head_kv, i->head_dim, at, at + (size_t)i->n_head_kv * SV_KV_PAGE * (size_t)i->head_dim};
 }

@@ -11,11 +11,12 @@
 /* A family reads its hyper-parameters and tensors from m->gguf into m->info and m->weights, then runs steps on them. */
 typedef struct sv_family {
     const char *arch;                             /* general.architecture */
+    unsigned traits;                              /* what tells it from others that share its functions; theirs to define */
     sv_rc (*load)(sv_llm *m, sv_err *err);        /* fills m->info, m->n_rot, m->weights */
     void (*unload)(sv_llm *m);                    /* frees m->weights, half-built too */
     void (*step)(const sv_llm *m, sv_llm_ws *ws, sv_pool *pool); /* the rows of ws through all layers */
 } sv_family;
-extern const sv_family sv_family_llama;
+extern const sv_family sv_family_llama, sv_family_qwen2, sv_family_qwen3, sv_family_gpt2;
 
 struct sv_llm {
     _Atomic int32_t n_refs;
@@ -27,6 +28,8 @@ struct sv_llm {
     char *template_error; /* NULL: it compiled, or there is none */
     int32_t n_rot;  /* numbers of a head that turn with the position */
     void *weights;  /* the family's */
+    float **vectors; /* those that the file has in another type than float32 */
+    size_t n_vectors;
 };
 
 typedef struct sv_llm_row {
@@ -53,9 +56,24 @@ struct sv_llm_ws {
 /* The named tensor with exactly these dims (n_out 0: a vector), of a type that kernels take. `fmt` has at most one %d, for
  * i_layer. SV_EFORMAT names the tensor and both shapes. */
 SV_MUST sv_rc sv_llm_matrix(const sv_llm *m, const sv_tensor **out, const char *fmt, int i_layer, int64_t n_in, int64_t n_out, sv_err *err);
-/* A float32 vector; where `optional`, absent is NULL. */
-SV_MUST sv_rc sv_llm_vector(const sv_llm *m, const float **out, const char *fmt, int i_layer, int64_t n, bool optional, sv_err *err);
-/* An integer hyper-parameter "<arch>.<key>" in [min, max]; absent: *out if it is >= min already (the default), else SV_EFORMAT. */
+/* A vector as float32: the file's own, or a copy that lives with m. Where `optional`, absent is NULL. */
+SV_MUST sv_rc sv_llm_vector(sv_llm *m, const float **out, const char *fmt, int i_layer, int64_t n, bool optional, sv_err *err);
+
+/* Hyper-parameters "<arch>.<key>". An integer in [min, max]; absent: *out if it is >= min already (the default), else SV_EFORMAT. */
 SV_MUST sv_rc sv_llm_param(const sv_llm *m, const char *key, int64_t min, int64_t max, int32_t *out, sv_err *err);
+/* A number in [min, max]; absent: *out, which is then the default; not a number there: SV_EFORMAT. */
+SV_MUST sv_rc sv_llm_number(const sv_llm *m, const char *key, double min, double max, float *out, sv_err *err);
+SV_MUST sv_rc sv_llm_text(const sv_llm *m, const char *key, sv_str *out, sv_err *err); /* absent: *out stays */
+bool sv_llm_has(const sv_llm *m, const char *key);
+
+/* --- for steps ---------------------------------------------------------------------------------------------------- */
+
+/* Calls fn for stretches of [0, n_rows) that together are all of it, on the pool's threads. */
+typedef void (*sv_rows_fn)(void *arg, int32_t begin, int32_t end);
+void sv_llm_over_rows(sv_pool *pool, int32_t n_rows, sv_rows_fn fn, void *arg);
+/* Row r of x = the token's row of w. */
+void sv_llm_embed(float *x, const sv_tensor *w, const sv_llm_row *rows, int32_t begin, int32_t end);
+/* Where layer i's keys and values lie in a page. */
+sv_kv_layout sv_llm_kv_layout(const sv_llm *m, int32_t i_layer);
 
 #endif
