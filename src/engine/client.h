@@ -2,7 +2,8 @@
  *
  * The engine process listens on a unix socket that the supervisor owns. A client connects when first used and again after the
  * engine died; a request that had not yet produced a token is sent again once, others end with SV_EIO ("engine restarted").
- * Threads: the loop's; callbacks come on it. */
+ * Threads: the loop's; callbacks come on it, never from inside a call. A callback may cancel any generation and start others; it must not free the
+ * client. */
 #ifndef SV_ENGINE_CLIENT_H
 #define SV_ENGINE_CLIENT_H
 
@@ -20,6 +21,7 @@ sv_engine_client *sv_engine_client_new(sv_loop *loop, const char *socket_path);
 sv_engine_client *sv_engine_client_free(sv_engine_client *c); /* cancels all, no callbacks */
 
 typedef enum sv_finish { SV_FINISH_STOP, SV_FINISH_LENGTH } sv_finish;
+/* completion_tokens: those chosen, the ones of a stop string too, without the token that ended the text. */
 typedef struct sv_usage { int32_t prompt_tokens, completion_tokens, cached_tokens; } sv_usage;
 
 typedef struct sv_sampling { /* all zeros: greedy */
@@ -38,26 +40,31 @@ typedef struct sv_gen_opts {
     const char *tenant;      /* account id: fairness and, later, prefix sharing within it */
     /* exactly one of the two */
     const json_t *messages;  /* [{role, content}], rendered by the model's chat template; plain fallback where it has none */
-    sv_str prompt;           /* raw text, no template; BOS is added where the model wants one */
+    sv_str prompt;           /* raw text, no template; control tokens written in it count as such; BOS is added where the model wants one and it is
+                              * not there yet. p not NULL, n may be 0 */
     const json_t *tools;     /* handed to the template, or NULL */
     int32_t max_tokens;
     int32_t n_ctx;           /* context window of the catalogue entry; 0: the model's own */
     sv_sampling sampling;
     const char *const *stop; /* stop strings, NULL-terminated, or NULL; not part of the output */
-    /* Started: the prompt is in, prompt_tokens is known. Text: whole characters, any number of times. Done: exactly once, last;
-     * rc SV_OK with finish and usage, else err (SV_ELIMIT with both token counts when prompt + max_tokens is over the window, or the
-     * queue is full; SV_EIO when the engine died; SV_EFORMAT, SV_ENOENT, SV_ENOMEM when the model does not load). */
+    /* Started: the prompt is in, prompt_tokens is known. Text: whole characters, any number of times; n_tokens: chosen since the text before. Done: exactly once, last;
+     * rc SV_OK with finish and usage, else err: SV_ELIMIT with both token counts when prompt + max_tokens is over the window (api_code 5021), or
+     * when the queue or the room for models is full (3040); SV_EINVAL for messages that are none or that the template refuses; SV_EIO when the
+     * engine died; SV_EFORMAT, SV_ENOENT, SV_ENOMEM when the model does not load. */
     void (*on_start)(sv_gen *g, const sv_usage *usage, void *arg);
     void (*on_text)(sv_gen *g, sv_str text, int32_t n_tokens, void *arg);
     void (*on_done)(sv_gen *g, sv_rc rc, sv_finish finish, const sv_usage *usage, const sv_err *err, void *arg);
     void *arg;
 } sv_gen_opts;
 
-/* Everything is copied. SV_ELIMIT when too many requests wait in this client. */
+/* Everything is copied. SV_ELIMIT when too many requests wait in this client (api_code 3040) or one is over 16 MiB; SV_EINVAL for what no engine
+ * could do. */
 SV_MUST sv_rc sv_engine_generate(sv_gen **out, sv_engine_client *c, const sv_gen_opts *opts, sv_err *err);
 void sv_gen_cancel(sv_gen *g); /* no callback after it; the engine stops within one step. g is dead */
 
-/* Counters of the engine process, as JSON ({"pid", "models": [...], "steps", "tokens", "queue", ...}); done_fn once. */
+/* Counters of the engine process, as JSON: {"pid","threads","connections","draining","models":[{"path","state","n_active","n_queued","n_jobs",
+ * "kv_pages_used","kv_pages","tokens","steps","rows"}],"queue","tokens","steps","cancelled"}; state is loading, ready, stopping or failed (then with
+ * "error"). done_fn once. */
 void sv_engine_stats(sv_engine_client *c, void (*done_fn)(const json_t *stats_or_null, void *arg), void *arg);
 
 #endif

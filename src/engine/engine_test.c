@@ -50,6 +50,7 @@ typedef struct answer {
     sv_finish finish;
     sv_usage started, usage;
     sv_err err;
+    struct answer *victim; /* canceled by on_done, and another one started */
     int cancel_at;       /* after so many texts; 0: never */
 } answer;
 
@@ -61,6 +62,7 @@ static void timed_out(void *arg)
 
 static void start_engine(bench *b)
 {
+    fflush(NULL);
     b->pid = fork();
     assert_true(b->pid >= 0);
     if (b->pid == 0) {
@@ -69,7 +71,7 @@ static void start_engine(bench *b)
         b->opts.listen_fd = b->listen_fd;
         int rc = sv_engine_main(&b->opts);
         close(b->listen_fd);
-        _exit(rc);
+        exit(rc); /* not _exit: a leak check sees the engine too */
     }
 }
 
@@ -166,6 +168,8 @@ static void on_text(sv_gen *g, sv_str text, int32_t n_tokens, void *arg)
     }
 }
 
+static void ask(bench *b, answer *a, const sv_gen_opts *opts);
+
 static void on_done(sv_gen *g, sv_rc rc, sv_finish finish, const sv_usage *usage, const sv_err *err, void *arg)
 {
     answer *a = arg;
@@ -176,6 +180,11 @@ static void on_done(sv_gen *g, sv_rc rc, sv_finish finish, const sv_usage *usage
     a->usage = *usage;
     if (err)
         a->err = *err;
+    if (a->victim) {
+        sv_gen_cancel(a->victim->gen);
+        ask(a->b, a->victim, &(sv_gen_opts){.model_path = TINY("f32"), .prompt = SV_STR("new"), .max_tokens = 2});
+        one_less(a->b);
+    }
     one_less(a->b);
 }
 
@@ -557,6 +566,66 @@ static void a_request_that_kills_two_engines_is_not_sent_to_a_third(void **state
     bench_close(b);
 }
 
+static void a_callback_may_cancel_others_and_start_new_ones(void **state)
+{
+    (void)state;
+    bench *b = bench_open(&(sv_engine_opts){.n_threads = 1});
+    stop_engine(b, SIGKILL);
+    answer a = {0}, c = {0}, d = {0};
+    const sv_gen_opts o = {.model_path = TINY("f32"), .prompt = SV_STR("hi"), .max_tokens = 5};
+    ask(b, &a, &o);
+    ask(b, &c, &o);
+    ask(b, &d, &o);
+    a.victim = &c;
+    for (int i = 0; i < 2; i++) {
+        int fd = -1;
+        while (fd < 0) {
+            turn(b);
+            fd = accept(b->listen_fd, NULL, NULL);
+        }
+        close(fd);
+    }
+    wait_for(b, &a.n_done);
+    assert_int_equal(a.rc, SV_EIO);
+    start_engine(b);
+    run(b);
+    assert_int_equal(d.rc, SV_EIO);
+    assert_int_equal(c.n_done, 1);
+    assert_int_equal(c.rc, SV_OK);
+    assert_int_equal(c.usage.completion_tokens, 2); /* the new one */
+    done(&a);
+    done(&c);
+    done(&d);
+    bench_close(b);
+}
+
+static void take_none(const json_t *stats, void *arg)
+{
+    assert_null(stats);
+    one_less(arg);
+}
+
+static void without_an_engine_requests_end_after_some_seconds(void **state)
+{
+    (void)state;
+    bench *b = bench_open(&(sv_engine_opts){.n_threads = 1});
+    sv_engine_client *there = b->client;
+    b->client = sv_engine_client_new(b->loop, "/nonexistent/engine.sock");
+    answer a = {0};
+    ask(b, &a, &(sv_gen_opts){.model_path = TINY("f32"), .prompt = SV_STR("hi"), .max_tokens = 5});
+    b->n_open++;
+    sv_engine_stats(b->client, take_none, b);
+    int64_t begin = sv_mono_ms();
+    run(b);
+    assert_in_range(sv_mono_ms() - begin, 4000, 20000);
+    assert_int_equal(a.rc, SV_EIO);
+    assert_non_null(strstr(a.err.msg, "the engine is not there"));
+    sv_engine_client_free(b->client);
+    b->client = there;
+    done(&a);
+    bench_close(b);
+}
+
 static void refusals_say_what_is_wrong(void **state)
 {
     (void)state;
@@ -822,6 +891,8 @@ int main(void)
         cmocka_unit_test(a_client_that_is_gone_cancels_what_it_asked),
         cmocka_unit_test(kill_9_ends_streams_with_eio_and_repeats_what_had_not_begun),
         cmocka_unit_test(a_request_that_kills_two_engines_is_not_sent_to_a_third),
+        cmocka_unit_test(a_callback_may_cancel_others_and_start_new_ones),
+        cmocka_unit_test(without_an_engine_requests_end_after_some_seconds),
         cmocka_unit_test(refusals_say_what_is_wrong),
         cmocka_unit_test(a_full_queue_refuses_with_3040_and_serves_the_rest),
         cmocka_unit_test(few_pages_make_requests_wait_and_not_fail),

@@ -1,5 +1,5 @@
-/* links: engine models nn base
- * wire_fuzz.c - a stream of frames as either end may get it; a request that is accepted is written again and must read back the same */
+/* links: engine */
+/* wire_fuzz.c - a stream of frames as either end may get it; a request that is accepted is written again and must read back the same */
 #include "engine/wire.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n);
