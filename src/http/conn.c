@@ -24,6 +24,7 @@
 #include <stdio.h>
 #include <strings.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -843,6 +844,21 @@ static void run(sv_conn *c, bool may_read)
 
 void sv_conn_run(sv_conn *c) { run(c, false); }
 
+/* The sending side of the peer is shut while we do not read. On TCP that means gone where an answer is pending, and where a
+ * paused body cannot become whole any more from what the kernel holds. */
+static bool shut_means_gone(const sv_conn *c)
+{
+    const sv_req *r = c->req;
+    int in_kernel = 0;
+    if (!c->tcp || !r->live)
+        return false;
+    if (c->parse == P_DONE)
+        return true;
+    if (c->parse != P_BODY || r->body_declared == UINT64_MAX || ioctl(c->fd, FIONREAD, &in_kernel) != 0)
+        return false;
+    return r->n_body + c->n_skip + unread(c) + (uint64_t)in_kernel < r->body_declared;
+}
+
 void sv_conn_on_event(void *arg, int fd, uint32_t events)
 {
     sv_conn *c = arg;
@@ -850,7 +866,7 @@ void sv_conn_on_event(void *arg, int fd, uint32_t events)
     if (events & (EPOLLHUP | EPOLLERR))
         c->gone = true;
     if (events & EPOLLRDHUP && !wants_bytes(c)) {
-        if (c->parse == P_DONE && c->req->live && c->tcp)
+        if (shut_means_gone(c))
             c->gone = true;
         else
             c->half_closed = true;

@@ -316,6 +316,8 @@ bool sv_http_job_start(sv_req *r)
     sv_req_arena(r); /* made here, so that it is there whichever thread asks */
     r->mail = m;
     r->in_job = true;
+    r->job_entry = *r->match.entry; /* the routes go with the server, the job may not */
+    r->match.entry = &r->job_entry;
     pthread_mutex_lock(&m->lock);
     m->n_out++;
     pthread_mutex_unlock(&m->lock);

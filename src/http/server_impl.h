@@ -87,6 +87,7 @@ struct sv_req {
     void *on_close_arg;
 
     bool in_job;
+    sv_entry job_entry;
     job_answer job;
     mailbox *mail;
     sv_req *next_done; /* on the server's list of finished jobs */

@@ -179,13 +179,13 @@ static inline char *ask(const world *w, const char *request)
     } while (0)
 
 /* Waits up to 5 s for a counter that the loop's thread moves. */
-static inline void await(const int *counter, int want)
+static inline void await(_Atomic int *counter, int want)
 {
     int64_t end = sv_mono_ms() + 5000;
-    while (__atomic_load_n(counter, __ATOMIC_ACQUIRE) < want && sv_mono_ms() < end)
+    while (*counter < want && sv_mono_ms() < end)
         usleep(1000);
-    assert_int_equal(__atomic_load_n(counter, __ATOMIC_ACQUIRE), want);
+    assert_int_equal(*counter, want);
 }
-static inline void count(int *counter) { __atomic_add_fetch(counter, 1, __ATOMIC_ACQ_REL); }
+static inline void count(_Atomic int *counter) { ++*counter; }
 
 #endif
