@@ -31,7 +31,10 @@
 #include "base/time.h"
 #include "engine/wire.h"
 
-enum { MAX_GENS = 4096, MAX_BYTES = 256 << 20, READ_BYTES = 64 << 10, KEEP_BYTES = 1 << 20, RETRY_MIN_MS = 10, RETRY_MAX_MS = 500, PATIENCE_MS = 5000 };
+enum {
+    MAX_GENS = 4096, MAX_BYTES = 256 << 20, READ_BYTES = 64 << 10, KEEP_BYTES = 1 << 20,
+    RETRY_MIN_MS = 10, RETRY_MAX_MS = 500, PATIENCE_MS = 5000,
+};
 
 typedef struct elink {
     struct elink *next;

@@ -40,14 +40,15 @@ typedef struct sv_gen_opts {
     const char *tenant;      /* account id: fairness and, later, prefix sharing within it */
     /* exactly one of the two */
     const json_t *messages;  /* [{role, content}], rendered by the model's chat template; plain fallback where it has none */
-    sv_str prompt;           /* raw text, no template; control tokens written in it count as such; BOS is added where the model wants one and it is
-                              * not there yet. p not NULL, n may be 0 */
+    sv_str prompt;           /* raw text, no template; control tokens written in it count as such; BOS is added where the
+                              * model wants one and it is not there yet. p is not NULL, n may be 0 */
     const json_t *tools;     /* handed to the template, or NULL */
     int32_t max_tokens;
     int32_t n_ctx;           /* context window of the catalogue entry; 0: the model's own */
     sv_sampling sampling;
     const char *const *stop; /* stop strings, NULL-terminated, or NULL; not part of the output */
-    /* Started: the prompt is in, prompt_tokens is known. Text: whole characters, any number of times; n_tokens: chosen since the text before. Done: exactly once, last;
+    /* Started: the prompt is in, prompt_tokens is known. Text: whole characters, any number of times;
+     * n_tokens: chosen since the text before. Done: exactly once, last;
      * rc SV_OK with finish and usage, else err: SV_ELIMIT with both token counts when prompt + max_tokens is over the window (api_code 5021), or
      * when the queue or the room for models is full (3040); SV_EINVAL for messages that are none or that the template refuses; SV_EIO when the
      * engine died; SV_EFORMAT, SV_ENOENT, SV_ENOMEM when the model does not load. */

@@ -367,8 +367,8 @@ static void company_and_threads_do_not_change_a_text(void **state)
     (void)state;
     char story[512];
     const char *paths[] = {TINY("q8_0"), TINY("f32"), story_path(story) ? story : TINY("f16")};
-    SV_AUTO(sv_json_decrefp) json_t *messages = json_pack("[{s:s,s:s},{s:s,s:[{s:s,s:s},{s:s,s:s}]}]", "role", "system", "content", "Be brief.", "role", "user",
-                                                          "content", "type", "text", "text", "Hel", "type", "text", "text", "lo");
+    SV_AUTO(sv_json_decrefp) json_t *messages = json_pack("[{s:s,s:s},{s:s,s:[{s:s,s:s},{s:s,s:s}]}]", "role", "system", "content", "Be brief.", "role",
+                                                          "user", "content", "type", "text", "text", "Hel", "type", "text", "text", "lo");
     sv_gen_opts o[N_MIXED];
     mixed(o, messages);
     for (size_t p = 0; p < SV_LEN(paths); p++) {
@@ -410,7 +410,8 @@ enum { MANY = 60 };
 
 static void long_request(sv_gen_opts *o, const char *path, int32_t max_tokens)
 {
-    *o = (sv_gen_opts){.model_path = path, .prompt = SV_STR("x"), .max_tokens = max_tokens, .sampling = {.temperature = 3, .has_seed = true, .seed = 7}};
+    *o = (sv_gen_opts){.model_path = path, .prompt = SV_STR("x"), .max_tokens = max_tokens,
+                       .sampling = {.temperature = 3, .has_seed = true, .seed = 7}};
 }
 
 /* On a busy machine an engine may be through before we look; then it is asked again. */
@@ -649,6 +650,7 @@ static void refusals_say_what_is_wrong(void **state)
         {{.model_path = absent, .prompt = SV_STR("a"), .max_tokens = 1}, SV_ENOENT, 0, {"absent.gguf", "No such file", ""}},
         {{.model_path = broken, .prompt = SV_STR("a"), .max_tokens = 1}, SV_EFORMAT, 0, {"broken.gguf", "", ""}},
         {{.model_path = broken, .prompt = SV_STR("a"), .max_tokens = 1}, SV_EFORMAT, 0, {"broken.gguf", "", ""}},
+        {{.model_path = b->dir, .prompt = SV_STR("a"), .max_tokens = 1}, SV_EINVAL, 0, {b->dir, "not a file", ""}},
         {{.model_path = TINY("f32"), .messages = no_role, .max_tokens = 1}, SV_EINVAL, 0, {"messages[0]", "role", ""}},
         {{.model_path = TINY("f32"), .messages = none, .max_tokens = 1}, SV_EINVAL, 0, {"empty", "", ""}},
         {{.model_path = TINY("f32"), .messages = picture, .max_tokens = 1}, SV_EINVAL, 0, {"image_url", "", ""}},

@@ -4,7 +4,7 @@
  * comes as parts is flattened into one string first: most templates know strings only, and for text parts the meaning is the same.
  *
  * BOS: some templates (and callers of raw prompts) write it, some leave it to the tokenizer. The text is tokenized without, and BOS is put in
- * front only where the model wants one and the text does not begin with it already; so it is there exactly once (a second one measurably hurts answers).
+ * front only where the model wants one and the text does not begin with it already; so it is there exactly once.
  *
  * How many tokens a text has shows only once it is cut, and the refusal of a long one must tell. Up to EXACT_BYTES of text are therefore cut
  * to the end whatever the window is; beyond that no window we know would do, and the tokenizer may give up early. */

@@ -107,8 +107,8 @@ static void build(const reader *r, sv_tokens *t, const sv_wire_gen *g)
 
 static json_t *hello(void)
 {
-    return json_pack("[{s:s,s:s},{s:s,s:[{s:s,s:s},{s:s,s:s}]},{s:s,s:n}]", "role", "system", "content", "Be", "role", "user", "content", "type", "text", "text",
-                     "Hel", "type", "text", "text", "lo", "role", "assistant", "content");
+    return json_pack("[{s:s,s:s},{s:s,s:[{s:s,s:s},{s:s,s:s}]},{s:s,s:n}]", "role", "system", "content", "Be", "role", "user", "content", "type",
+                     "text", "text", "Hel", "type", "text", "text", "lo", "role", "assistant", "content");
 }
 
 static void a_template_sees_messages_tokens_tools_and_the_generation_prompt(void **state)

@@ -203,6 +203,10 @@ static void a_short_prompt_does_not_wait_for_a_long_one(void **state)
     asked slow = {0}, quick = {0};
     ask(&slow, "a", 120, 2, 1);
     ask(&quick, "b", 6, 2, 2);
+    sv_sched_stats s;
+    sv_sched_step(sched);
+    sv_sched_get_stats(sched, &s);
+    assert_int_equal(s.rows, 16); /* what the short one left of its share went to the long one */
     run();
     assert_int_equal(quick.first_step, 1);
     assert_true(slow.first_step > 5);

@@ -254,7 +254,8 @@ static void prepare(void *arg)
     sv_job *j = arg;
     sv_model *m = j->model;
     sv_err err = {0};
-    sv_rc rc = atomic_load(&j->cancel) || m->table->closing ? sv_fail(&err, SV_ECANCELED, "canceled") : sv_prompts_build(m->prompts, &j->prompt, &j->gen, &err);
+    bool in_vain = atomic_load(&j->cancel) || m->table->closing;
+    sv_rc rc = in_vain ? sv_fail(&err, SV_ECANCELED, "canceled") : sv_prompts_build(m->prompts, &j->prompt, &j->gen, &err);
     if (rc == SV_OK && !sv_queue_post(m->queue, j))
         rc = sv_fail_api(&err, SV_ELIMIT, 3040, "out of capacity: too many requests wait for this model");
     if (rc == SV_OK)
@@ -279,13 +280,15 @@ static void send_to_prepare(sv_table *t, sv_job *j)
 
 /* --- models come and go ------------------------------------------------------------------------------------------- */
 
-static bool file_of(file_id *out, const char *path)
+static sv_rc file_of(file_id *out, const char *path, sv_err *err)
 {
     struct stat st;
     if (stat(path, &st) < 0)
-        return false;
+        return sv_fail_errno(err, "open '%s'", path);
+    if (!S_ISREG(st.st_mode)) /* a pipe would block who opens it */
+        return sv_fail(err, SV_EINVAL, "'%s' is not a file", path);
     *out = (file_id){st.st_dev, st.st_ino, st.st_size, st.st_mtim};
-    return true;
+    return SV_OK;
 }
 
 static bool same_file(const file_id *a, const file_id *b)
@@ -365,7 +368,8 @@ static void loaded(void *arg)
         stop_model(m);
     } else {
         m->state = READY;
-        sv_log(SV_INFO, "engine.model.loaded", "path='%s' bytes=%lld ms=%lld", m->path, (long long)m->file.size, (long long)(m->used_ms - m->born_ms));
+        sv_log(SV_INFO, "engine.model.loaded", "path='%s' bytes=%lld ms=%lld", m->path, (long long)m->file.size,
+               (long long)(m->used_ms - m->born_ms));
         for (sv_job *next; j; j = next) {
             next = j->next;
             send_to_prepare(t, j);
@@ -441,9 +445,7 @@ static bool worth_a_retry(const sv_model *m)
 static sv_rc find_model(sv_table *t, sv_model **out, const char *path, sv_err *err)
 {
     file_id file;
-    bool exists = file_of(&file, path);
-    if (!exists)
-        (void)sv_fail_errno(err, "open '%s'", path);
+    bool exists = file_of(&file, path, err) == SV_OK;
     for (sv_model *m = t->models, *next; m; m = next) {
         next = m->next;
         if (m->stale || m->state == STOPPING || strcmp(m->path, path) != 0)
@@ -577,8 +579,8 @@ static void add_model_stats(const sv_model *m, const sv_sched_stats *s, sv_buf *
 {
     sv_buf_adds(out, "{\"path\":");
     sv_json_add_str(out, sv_str_of(m->path));
-    sv_buf_addf(out, ",\"state\":\"%s\",\"n_active\":%d,\"n_queued\":%d,\"n_jobs\":%d,\"kv_pages_used\":%d,\"kv_pages\":%d", state_names[m->state],
-                s->n_active, s->n_queued, m->n_jobs, s->kv_pages_used, s->kv_pages);
+    sv_buf_addf(out, ",\"state\":\"%s\",\"n_active\":%d,\"n_queued\":%d,\"n_jobs\":%d,\"kv_pages_used\":%d,\"kv_pages\":%d",
+                state_names[m->state], s->n_active, s->n_queued, m->n_jobs, s->kv_pages_used, s->kv_pages);
     sv_buf_addf(out, ",\"tokens\":%lld,\"steps\":%lld,\"rows\":%lld", (long long)s->tokens, (long long)s->steps, (long long)s->rows);
     if (m->state == FAILED) {
         sv_buf_adds(out, ",\"error\":");
@@ -604,5 +606,6 @@ void sv_table_add_stats(const sv_table *t, sv_buf *out)
         cancelled += s.cancelled;
         n_queued += s.n_queued;
     }
-    sv_buf_addf(out, "],\"queue\":%d,\"tokens\":%lld,\"steps\":%lld,\"cancelled\":%lld", n_queued, (long long)tokens, (long long)steps, (long long)cancelled);
+    sv_buf_addf(out, "],\"queue\":%d,\"tokens\":%lld,\"steps\":%lld,\"cancelled\":%lld", n_queued, (long long)tokens, (long long)steps,
+                (long long)cancelled);
 }
