@@ -185,6 +185,13 @@ static sv_rc prepare(void *ctx, const char *key, sv_unit_spec *out, sv_arena *ar
     return sv_workers_prepare(d->workers, key, out, arena, err);
 }
 
+/* For sv_workers_opts.binding_exists: a line for each product of workers/products.h. */
+static sv_rc binding_exists(void *ctx, const char *kind, const char *id, const char *account_id, sv_err *err)
+{
+    (void)ctx, (void)account_id;
+    return sv_fail(err, SV_ENOENT, "there is no %s '%s' in this account", kind, id);
+}
+
 typedef struct daemon_args { const char *data, *models, *workerd, *haproxy; } daemon_args;
 
 static sv_rc open_stores(daemon_ctx *d, const daemon_args *a, const char *run_dir, sv_err *err)
@@ -291,7 +298,10 @@ int sv_cmd_daemon(int argc, char **argv)
     d.loop = sv_loop_new();
     d.jobs = sv_jobs_new(N_JOBS, MAX_JOBS);
     if (sv_run_dir(run_dir, a.data, &err) != SV_OK || open_stores(&d, &a, run_dir, &err) != SV_OK ||
-        sv_workers_open(&d.workers, &(sv_workers_opts){.data_dir = a.data, .accounts = d.accounts, .runtime = d.runtime}, &err) != SV_OK) {
+        sv_workers_open(&d.workers,
+                        &(sv_workers_opts){.data_dir = a.data, .accounts = d.accounts, .runtime = d.runtime,
+                                           .binding_exists = binding_exists, .ctx = &d},
+                        &err) != SV_OK) {
         sv_log(SV_ERROR, "daemon.start", "error='%s'", err.msg);
         return 1;
     }

@@ -6,6 +6,7 @@
  * For each Worker NAME there are the services
  *   worker:NAME   the script            NAME.net  its fetch() to the world: the daemon's socket, style = proxy
  *   NAME.assets   its static assets     NAME.ai   its AI binding: the same socket
+ *   NAME.bI       what its binding number I calls, when that is a product of products.h: the same socket
  * and one socket "http-KEY". A script name has no ':' and no '.', so no user can name a service of ours. The service "internet"
  * exists and allows nothing: without it workerd makes one that reads the system's certificates, which the cage does not have.
  *
@@ -18,6 +19,7 @@
 
 #include "base/json.h"
 #include "base/time.h"
+#include "workers/products.h"
 
 typedef struct writer {
     sv_buf b;
@@ -183,7 +185,7 @@ static sv_rc add_secret(writer *o, const sv_config_worker *w, const char *name, 
     return SV_OK;
 }
 
-static sv_rc add_binding(writer *o, const sv_config_worker *w, const json_t *b, sv_err *err)
+static sv_rc add_binding(writer *o, const sv_config_worker *w, size_t i, const json_t *b, sv_err *err)
 {
     const char *name = sv_json_cstr(b, "name"), *kind = sv_json_cstr(b, "type");
     if (!name || !kind)
@@ -191,7 +193,10 @@ static sv_rc add_binding(writer *o, const sv_config_worker *w, const json_t *b, 
     sv_buf_adds(&o->b, "        (name = ");
     add_cstr(&o->b, name);
     sv_buf_adds(&o->b, ", ");
-    if (strcmp(kind, "plain_text") == 0) {
+    const sv_product *p = sv_product_of(kind);
+    if (p) {
+        sv_buf_addf(&o->b, "%s\"%s.b%zu\"%s", p->before, w->name, i, p->after);
+    } else if (strcmp(kind, "plain_text") == 0) {
         const json_t *text = json_object_get(b, "text");
         sv_buf_adds(&o->b, "text = ");
         add_text(&o->b, (sv_str){json_string_value(text), json_string_length(text)});
@@ -246,7 +251,7 @@ static sv_rc add_script(writer *o, const sv_config_worker *w, sv_err *err)
     size_t i;
     json_t *b;
     json_array_foreach (json_object_get(w->meta, "bindings"), i, b)
-        if (add_binding(o, w, b, err) != SV_OK)
+        if (add_binding(o, w, i, b, err) != SV_OK)
             return err->code;
     sv_buf_adds(&o->b, "      ])),\n");
     return SV_OK;
@@ -259,7 +264,26 @@ static void add_external(writer *o, const sv_config_worker *w, const char *suffi
     char *address = sv_arena_printf(o->a, "unix:%s", w->binding_path);
     add_cstr(&o->b, address);
     o->b.failed |= !address;
-    sv_buf_addf(&o->b, ", http = (%sinjectRequestHeaders = [(name = \"x-sv-binding\", value = \"%s\")]))),\n", style, binding);
+    sv_buf_addf(&o->b, ", http = (%sinjectRequestHeaders = [(name = \"x-sv-binding\", value = ", style);
+    add_cstr(&o->b, binding);
+    sv_buf_adds(&o->b, ")]))),\n");
+}
+
+static sv_rc add_products(writer *o, const sv_config_worker *w, sv_err *err)
+{
+    size_t i;
+    json_t *b;
+    json_array_foreach (json_object_get(w->meta, "bindings"), i, b) {
+        const sv_product *p = sv_product_of(sv_json_cstr(b, "type"));
+        const char *id = p ? sv_json_cstr(b, p->id) : NULL;
+        if (!p)
+            continue;
+        char *suffix = sv_arena_printf(o->a, "b%zu", i), *header = sv_arena_printf(o->a, "%s:%s", p->route, id ? id : "");
+        if (!suffix || !header)
+            return sv_fail(err, SV_ENOMEM, "no memory for the configuration");
+        add_external(o, w, suffix, "", header);
+    }
+    return SV_OK;
 }
 
 static void add_assets(writer *o, const sv_config_worker *w)
@@ -300,6 +324,8 @@ static sv_rc add_worker(writer *o, const sv_config_worker *w, sv_err *err)
         add_external(o, w, "net", "style = proxy, ", "net");
         if (uses_ai(w))
             add_external(o, w, "ai", "", "ai");
+        if (add_products(o, w, err) != SV_OK)
+            return err->code;
     }
     if (has_assets(w))
         add_assets(o, w);

@@ -17,6 +17,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/time.h"
+#include "workers/products.h"
 #include "workers/workers_impl.h"
 
 typedef struct attempt {
@@ -83,21 +84,46 @@ static void new_version(attempt *t)
     v->created_ms = sv_now_ms();
 }
 
-/* Service bindings must name Workers that are there (or the one that is being deployed). */
-static sv_rc check_services(attempt *t, sv_err *err)
+/* A service binding must name a Worker that is there (or the one that is being deployed). */
+static sv_rc check_service(attempt *t, const char *name, const char *service, sv_err *err)
+{
+    if (strcmp(service, t->name) == 0)
+        return SV_OK;
+    sv_script s = {0};
+    sv_rc rc = sv_store_script(t->w, &s, t->by->account, service, err);
+    sv_script_done(&s);
+    if (rc == SV_ENOENT)
+        return sv_fail_api(err, SV_EINVAL, 10021, "Could not resolve service binding '%s'. Target script '%s' not found", name,
+                           service);
+    return rc;
+}
+
+static sv_rc check_product(attempt *t, const char *name, const sv_product *p, const char *id, sv_err *err)
+{
+    if (!t->w->binding_exists)
+        return SV_OK;
+    sv_rc rc = t->w->binding_exists(t->w->ctx, p->kind, id, t->by->account, err);
+    if (rc != SV_ENOENT)
+        return rc;
+    sv_wrap(err, "Binding '%s' of kind '%s'", name, p->kind);
+    err->code = SV_EINVAL; /* it is the upload that is wrong, not its address */
+    err->api_code = 10021;
+    return SV_EINVAL;
+}
+
+/* What bindings name must be there. */
+static sv_rc check_targets(attempt *t, sv_err *err)
 {
     size_t i;
     json_t *b;
     json_array_foreach (json_object_get(t->v.meta, "bindings"), i, b) {
-        const char *service = sv_json_cstr(b, "service");
-        if (strcmp(sv_json_cstr(b, "type"), "service") != 0 || strcmp(service, t->name) == 0)
-            continue;
-        sv_script s = {0};
-        sv_rc rc = sv_store_script(t->w, &s, t->by->account, service, err);
-        sv_script_done(&s);
-        if (rc == SV_ENOENT)
-            return sv_fail_api(err, SV_EINVAL, 10021, "Could not resolve service binding '%s'. Target script '%s' not found",
-                               sv_json_cstr(b, "name"), service);
+        const char *name = sv_json_cstr(b, "name"), *kind = sv_json_cstr(b, "type");
+        const sv_product *p = sv_product_of(kind);
+        sv_rc rc = SV_OK;
+        if (strcmp(kind, "service") == 0)
+            rc = check_service(t, name, sv_json_cstr(b, "service"), err);
+        else if (p)
+            rc = check_product(t, name, p, sv_json_cstr(b, p->id), err);
         if (rc != SV_OK)
             return rc;
     }
@@ -322,7 +348,7 @@ static sv_rc upload_locked(attempt *t, sv_upload *u, sv_deploy_how how, bool str
         return err->code;
     sv_rc rc = write_version(t, u, err);
     if (rc == SV_OK)
-        rc = check_services(t, err);
+        rc = check_targets(t, err);
     if (rc == SV_OK && how == SV_DEPLOY_NOW)
         rc = upload_settings(t, u, err);
     if (rc == SV_OK && how == SV_DEPLOY_NOW) {
@@ -400,7 +426,7 @@ static sv_rc derive_locked(attempt *t, sv_deploy_how how, const char *trigger, s
     json_object_set_new(t->v.meta, "annotations", json_pack("{s:s}", "workers/triggered_by", trigger));
     json_object_set_new(t->v.meta, "source", json_string(t->by->source));
     json_object_set_new(t->v.meta, "author", json_string(t->by->name));
-    if (change(&t->v, arg, err) != SV_OK || check_services(t, err) != SV_OK)
+    if (change(&t->v, arg, err) != SV_OK || check_targets(t, err) != SV_OK)
         return err->code;
     if (how == SV_UPLOAD_ONLY)
         return upload_only(t, err);

@@ -19,6 +19,7 @@
 
 #include "account/limits.h"
 #include "base/json.h"
+#include "workers/products.h"
 
 enum { MAX_FLAGS = 100, MAX_NAME = 255, MAX_MODULE_NAME = 512 };
 
@@ -119,7 +120,6 @@ sv_rc sv_compatibility_check(sv_str date, const json_t *flags, const char *today
 
 /* Kinds that exist and that this release does not have; the others are not known at all. */
 static const char *const later_kinds[][2] = {
-    {"kv_namespace", "KV namespaces"},
     {"r2_bucket", "R2 buckets"},
     {"d1", "D1 databases"},
     {"vectorize", "Vectorize indexes"},
@@ -213,6 +213,20 @@ static sv_rc check_service(const json_t *b, const char *name, sv_err *err)
     return SV_OK;
 }
 
+/* What it names is looked up when it is deployed. */
+static sv_rc check_product(const json_t *b, const char *name, const sv_product *p, sv_err *err)
+{
+    sv_str id = {0};
+    if (text_member(b, name, p->id, true, &id, err) != SV_OK)
+        return err->code;
+    if (id.n == 0 || id.n > MAX_NAME)
+        return sv_fail_api(err, SV_EINVAL, 10021, "Binding '%s': '%s' must have 1 to %d bytes", name, p->id, MAX_NAME);
+    for (size_t i = 0; i < id.n; i++) /* it becomes the value of a header */
+        if ((unsigned char)id.p[i] <= ' ' || (unsigned char)id.p[i] >= 0x7f)
+            return sv_fail_api(err, SV_EINVAL, 10021, "Binding '%s': '%s' holds a character that no such name has", name, p->id);
+    return SV_OK;
+}
+
 static bool is_kind(const char *kind, const char *const *list)
 {
     for (; *list; list++)
@@ -242,6 +256,9 @@ static sv_rc check_binding(const json_t *b, size_t i, bool stored, sv_err *err)
         return stored && strcmp(kind, "secret_text") == 0 ? SV_OK : check_var(b, name.p, kind, err);
     if (strcmp(kind, "service") == 0)
         return check_service(b, name.p, err);
+    const sv_product *p = sv_product_of(kind);
+    if (p)
+        return check_product(b, name.p, p, err);
     return refuse_kind(name.p, kind, err);
 }
 

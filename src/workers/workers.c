@@ -244,22 +244,10 @@ sv_rc sv_workers_prepare(void *ctx, const char *key, sv_unit_spec *out, sv_arena
     return rc;
 }
 
-/* What workerd says in its cage about itself is no help to the author of a script; and it names the service of ours that failed,
- * where the client knows its Worker by its name. */
-static void tidy_message(sv_err *err, int64_t ms)
+/* workerd names the service of ours that failed, where the client knows its Worker by its name. */
+static void tidy_message(sv_err *err)
 {
-    static const char noise[] = "Unable to find and open the program executable", prefix[] = "service worker:";
-    char *next = strstr(err->msg, "; ");
-    if (strncmp(err->msg, noise, sizeof noise - 1) == 0) {
-        if (!next) {
-            sv_fail_api(
-                err, err->code, err->api_code,
-                "the script did not start, and said nothing, within %.1f s: does its top level wait for something, or never end?",
-                (double)ms / 1000);
-            return;
-        }
-        memmove(err->msg, next + 2, strlen(next + 2) + 1);
-    }
+    static const char prefix[] = "service worker:";
     if (strstr(err->msg, "process out of memory")) {
         sv_fail_api(err, err->code, err->api_code, "the script needs more memory to start than a Worker's process may have");
         return;
@@ -283,7 +271,7 @@ static sv_rc start(sv_workers *w, const sv_script *script, const sv_version *ver
     int64_t before = sv_mono_ms();
     sv_rc rc = take_over ? sv_runtime_swap(w->runtime, &spec, err) : sv_runtime_try(w->runtime, &spec, startup_ms, err);
     if (rc != SV_OK)
-        tidy_message(err, sv_mono_ms() - before);
+        tidy_message(err);
     else if (take_over)
         *startup_ms = sv_mono_ms() - before;
     return rc;
@@ -395,6 +383,8 @@ sv_rc sv_workers_open(sv_workers **out, const sv_workers_opts *opts, sv_err *err
     sv_workers *w = sv_xnew0(sv_workers);
     w->accounts = opts->accounts;
     w->runtime = opts->runtime;
+    w->binding_exists = opts->binding_exists;
+    w->ctx = opts->ctx;
     pthread_mutex_init(&w->mu, NULL);
     pthread_cond_init(&w->cv, NULL);
     sv_rc rc = make_folders(w, opts->data_dir, err);

@@ -22,6 +22,10 @@ typedef struct sv_workers_opts {
     const char *data_dir;
     sv_accounts *accounts; /* borrowed */
     sv_runtime *runtime;   /* borrowed; NULL: versions are stored and nothing is ever started (tests of the store) */
+    /* Whether the account has what a binding of a product's kind (products.h) names: SV_OK, or SV_ENOENT with a sentence, which becomes the
+     * refusal of the deployment. On a job thread. NULL: everything is there. */
+    sv_rc (*binding_exists)(void *ctx, const char *kind, const char *id, const char *account_id, sv_err *err);
+    void *ctx; /* for binding_exists */
 } sv_workers_opts;
 
 /* Opens the store and removes what a crash left half-done. */

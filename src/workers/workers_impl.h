@@ -19,6 +19,8 @@ struct sv_workers {
     sv_db *db;
     sv_accounts *accounts;
     sv_runtime *runtime;
+    sv_rc (*binding_exists)(void *ctx, const char *kind, const char *id, const char *account_id, sv_err *err);
+    void *ctx;           /* for binding_exists */
     char *root;          /* DATA/workers, absolute */
     pthread_mutex_t mu;  /* guards what follows; nothing is taken while it is held */
     pthread_cond_t cv;
