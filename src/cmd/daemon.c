@@ -52,6 +52,7 @@ typedef struct daemon_ctx {
     sv_runtime *runtime;
     sv_http *api, *bindings;
     int64_t started_ms, drain_ms;
+    int n_draining;  /* servers that have not ended yet; 0 before SIGTERM */
 } daemon_ctx;
 
 /* ---- the API server's own routes ---- */
@@ -240,7 +241,8 @@ static void declare_workers(void *arg)
 static void drained(void *arg)
 {
     daemon_ctx *d = arg;
-    sv_loop_stop(d->loop);
+    if (--d->n_draining == 0)
+        sv_loop_stop(d->loop);
 }
 
 static void on_signal(void *arg, int fd, uint32_t events)
@@ -248,8 +250,11 @@ static void on_signal(void *arg, int fd, uint32_t events)
     daemon_ctx *d = arg;
     struct signalfd_siginfo si;
     (void)events;
-    while (read(fd, &si, sizeof si) == sizeof si)
-        sv_http_drain(d->api, d->drain_ms, drained, d);
+    if (read(fd, &si, sizeof si) != sizeof si || d->n_draining)
+        return;
+    d->n_draining = 2; /* Workers may still be at work for waitUntil, so their bindings end as the API does */
+    sv_http_drain(d->api, d->drain_ms, drained, d);
+    sv_http_drain(d->bindings, d->drain_ms, drained, d);
 }
 
 static void close_all(daemon_ctx *d)

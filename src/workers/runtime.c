@@ -308,6 +308,8 @@ static void start_failure(const proc *p, sv_err *err)
         if (line.n && line.p[0] == '{' && sv_json_parse(&j, line, &ignore) == SV_OK && sv_json_cstr(j, "message"))
             msg = sv_str_of(sv_json_cstr(j, "message"));
         msg = sv_str_trim(msg);
+        if (sv_str_starts(msg, "Unable to find and open the program executable"))
+            continue; /* the cage hides it, and only workerd's self-extraction would want it */
         for (size_t i = 0; i < msg.n && k < sizeof text - 3; i++)
             text[k++] = (unsigned char)msg.p[i] < 0x20 ? ' ' : msg.p[i];
         if (rest.n)
@@ -410,7 +412,7 @@ static void proc_timer(void *arg)
     proc *p = arg;
     switch (p->state) {
     case STARTING:
-        sv_buf_adds(&p->tail, p->tail.n ? "" : "it did not listen within 10 s: does its top level wait for something?");
+        sv_buf_adds(&p->tail, "\nthe script did not start within 10 s: does its top level wait for something, or never end?");
         sv_super_signal(p->rt->super, p->pid, SIGKILL);
         break;
     case UP:
