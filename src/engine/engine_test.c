@@ -868,6 +868,40 @@ static void rubbish_on_the_socket_ends_that_connection_only(void **state)
     bench_close(b);
 }
 
+static void a_client_that_asks_and_never_reads_is_cut_off(void **state)
+{
+    (void)state;
+    bench *b = bench_open(&(sv_engine_opts){.n_threads = 1});
+    SV_AUTO(sv_buf_donep) sv_buf frames;
+    sv_err err = {0};
+    int fd = -1;
+    ssize_t n = 0;
+    sv_buf_init(&frames, 0);
+    assert_int_equal(sv_unix_connect(&fd, b->socket, &err), SV_OK);
+    sv_wire_add_hello(&frames, 1);
+    assert_int_equal(sv_write_all(fd, frames.p, frames.n, &err), SV_OK);
+    sv_buf_reset(&frames);
+    for (int i = 0; i < 1000; i++)
+        sv_wire_add(&frames, SV_WIRE_STATS, 0, (sv_str){0});
+    int64_t end = sv_mono_ms() + 60000, sent = 0;
+    size_t at = 0; /* whole frames only, over and over */
+    while (n >= 0 || errno == EAGAIN) {
+        assert_true(sv_mono_ms() < end);
+        n = send(fd, frames.p + at, frames.n - at, MSG_NOSIGNAL);
+        if (n > 0) {
+            at = (at + (size_t)n) % frames.n;
+            sent += n;
+        } else {
+            sleep_ms(1);
+        }
+    }
+    assert_true(errno == EPIPE || errno == ECONNRESET);
+    assert_true(sent < 64 << 20);
+    close(fd);
+    assert_int_equal(stat_of(b, "connections"), 1); /* the others go on */
+    bench_close(b);
+}
+
 static void inspect_tells_what_a_file_is(void **state)
 {
     (void)state;
@@ -903,6 +937,7 @@ int main(void)
         cmocka_unit_test(sigterm_lets_streams_finish_and_sends_new_ones_to_the_next_engine),
         cmocka_unit_test(several_clients_and_models_at_once),
         cmocka_unit_test(rubbish_on_the_socket_ends_that_connection_only),
+        cmocka_unit_test(a_client_that_asks_and_never_reads_is_cut_off),
         cmocka_unit_test(inspect_tells_what_a_file_is),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
