@@ -122,11 +122,11 @@ try {
   if (wanted('system')) await system();
   if (wanted('address')) {
     await configure('build-address', ['-Db_sanitize=address,undefined', '-Db_lundef=false', '--buildtype=debugoptimized', '-Dwerror=false']);
-    await unit('build-address', 'address and undefined-behaviour sanitizers', [], { UBSAN_OPTIONS: 'halt_on_error=1:print_stacktrace=1', ASAN_OPTIONS: 'detect_leaks=1' });
+    await unit('build-address', 'address and undefined-behaviour sanitizers', [], { UBSAN_OPTIONS: 'halt_on_error=1:print_stacktrace=1', ASAN_OPTIONS: 'detect_leaks=1:allocator_may_return_null=1' });
   }
   if (wanted('thread')) {
     await configure('build-thread', ['-Db_sanitize=thread', '-Db_lundef=false', '--buildtype=debugoptimized', '-Dwerror=false']);
-    await unit('build-thread', 'thread sanitizer', THREADED, { TSAN_OPTIONS: 'halt_on_error=1:second_deadlock_stack=1' });
+    await unit('build-thread', 'thread sanitizer', THREADED, { TSAN_OPTIONS: 'halt_on_error=1:second_deadlock_stack=1:allocator_may_return_null=1:die_after_fork=0' });
   }
   if (wanted('fuzz')) await fuzz();
 } catch (e) {
