@@ -13,12 +13,15 @@ the share of --tokens or of --minutes that is used up, whichever is larger, so i
 import argparse
 import ctypes
 import io
+import itertools
 import random
+import tempfile
 import time
 
 import numpy as np
 import sentencepiece
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 
 import evaluate
@@ -30,6 +33,7 @@ from model import N_CTX, N_VOCAB, Llama
 BOS, EOS = 1, 2
 ROLES = {"system": N_VOCAB - 3, "user": N_VOCAB - 2, "assistant": N_VOCAB - 1}
 CONTEXT_WEIGHT = 0.1
+BATCHES_A_STEP = 2
 
 
 def train_tokenizer(seed):
@@ -42,7 +46,7 @@ def train_tokenizer(seed):
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(lines), model_writer=model, vocab_size=N_VOCAB - len(ROLES), model_type="bpe",
         byte_fallback=True, split_digits=True, character_coverage=0.9999, add_dummy_prefix=False,
-        remove_extra_whitespaces=False, normalization_rule_name="identity", num_threads=2, minloglevel=2)
+        remove_extra_whitespaces=False, normalization_rule_name="identity", num_threads=1, minloglevel=2)
     return sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
 
 
@@ -61,9 +65,9 @@ def encode(sp, messages):
 
 
 def micro_batches(sp, seed, progress, batch_tokens):
-    """Yields (ids, weights) arrays of about `batch_tokens` tokens, until `progress()`, a share of the run, is 1."""
+    """Yields (ids, weights) arrays of about `batch_tokens` tokens, for ever; `progress()` is the share of the run that is over."""
     lex, shuffle = generate.Lexicon(random.Random(seed + 1)), random.Random(seed + 2)
-    while progress() < 1:
+    while True:
         pool = [encode(sp, generate.example(lex, progress())) for _ in range(600)]
         pool.sort(key=lambda p: len(p[0]))
         batches, batch = [], []
@@ -105,6 +109,82 @@ class Muon(torch.optim.Optimizer):
                 p.add_(x.float(), alpha=-group["lr"] * max(1, p.shape[0] / p.shape[1]) ** 0.5)
 
 
+def flat(tensors):
+    return torch.cat([t.reshape(-1) for t in tensors])
+
+
+def unflat(vector, tensors):
+    for t, part in zip(tensors, vector.split([t.numel() for t in tensors])):
+        t.copy_(part.view_as(t))
+
+
+def train(rank, args, meeting):
+    """One of `args.processes` processes. All hold the same parameters; each adds its share of the gradient and steps its share of
+    the matrices. They meet twice a step: threads, which meet in every operation, stand still on a machine with other work."""
+    # Freed buffers stay with the process; giving each back to the kernel costs a third of the time in page faults.
+    for option, size in ((-1, 1 << 30), (-2, 1 << 26), (-3, 1 << 25)):  # M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD
+        ctypes.CDLL(None).mallopt(option, size)
+    torch.manual_seed(args.seed)
+    torch.set_num_threads(1)
+    world = args.processes
+    dist.init_process_group("gloo", init_method="file://" + meeting, rank=rank, world_size=world)
+
+    sp = train_tokenizer(args.seed)
+    model = Llama()
+    if args.resume:
+        model = evaluate.Chat(args.resume).model.train()
+    matrices = [p for name, p in model.named_parameters() if p.dim() == 2 and "embd" not in name]
+    others = [p for name, p in model.named_parameters() if p.dim() == 1 or "embd" in name]
+    optimizers = [Muon(matrices[rank::world], lr=args.lr), torch.optim.AdamW(others, lr=0.15 * args.lr, betas=(0.9, 0.97), weight_decay=0.0)]
+    base = [args.lr, 0.15 * args.lr]
+    say = print if rank == 0 else lambda *_, **__: None
+    say(f"{sum(p.numel() for p in model.parameters())} parameters", flush=True)
+
+    start, n_seen, n_step, running, last_save, progress = time.time(), 0, 0, None, time.time(), args.done
+    stream = micro_batches(sp, args.seed + 100 * rank + int(1000 * args.done), lambda: progress, 2048)
+    while progress < 1:
+        total, n_new = 0.0, 0
+        for ids, weights in itertools.islice(stream, BATCHES_A_STEP // world):
+            ids, w = torch.from_numpy(ids), torch.from_numpy(weights)[:, 1:].flatten()
+            with torch.autocast("cpu", torch.bfloat16):
+                logits = model(ids[:, :-1])
+            loss = F.cross_entropy(logits.float().flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
+            (loss @ w / w.sum() / BATCHES_A_STEP).backward()
+            answers = w == 1
+            total += (loss[answers].mean().item() if answers.any() else 0) / BATCHES_A_STEP
+            n_new += int((w > 0).sum())
+        # Short warm-up, flat to 40 percent, then straight down.
+        scale = min(1.0, (n_step + 1) / 50, max(0.02, (1 - progress) / 0.6))
+        gradients = [p.grad for p in model.parameters()]
+        elapsed = time.time() - start if rank == 0 else 0.0
+        shared = flat([*gradients, torch.tensor([n_new, total, elapsed])])
+        dist.all_reduce(shared)
+        n_new, total, elapsed = shared[-3:].tolist()
+        unflat(shared[:-3], gradients)
+        for optimizer, lr in zip(optimizers, base):
+            for group in optimizer.param_groups:
+                group["lr"] = lr * scale
+            optimizer.step()
+        model.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            for owner in range(world):
+                mine = flat(matrices[owner::world])
+                dist.broadcast(mine, owner)
+                unflat(mine, matrices[owner::world])
+        n_step, n_seen = n_step + 1, n_seen + int(n_new)
+        progress = min(1.0, args.done + max(n_seen / args.tokens, elapsed / 60 / args.minutes))
+        running = total if running is None else 0.98 * running + 0.02 * total
+        if n_step % 50 == 0:
+            say(f"step {n_step} tokens {n_seen} loss {running:.4f} wall {elapsed:.0f}s cpu {time.process_time():.0f}s {n_seen / elapsed:.0f} tok/s", flush=True)
+        if rank == 0 and time.time() - last_save > 180:
+            export.write(args.out, model, sp)
+            last_save = time.time()
+    if rank == 0:
+        export.write(args.out, model, sp)
+    say(f"done: {n_step} steps, {n_seen} tokens, wall {time.time() - start:.0f}s, cpu {time.process_time():.0f}s in this process")
+    dist.destroy_process_group()
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", default="tiny-chat.gguf")
@@ -113,58 +193,11 @@ def main():
     parser.add_argument("--minutes", type=float, default=42, help="ends the run if the tokens do not")
     parser.add_argument("--resume", help="a file that an interrupted run wrote")
     parser.add_argument("--done", type=float, default=0, help="the share of the run that lies behind --resume")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--processes", type=int, default=2, choices=(1, 2))
     parser.add_argument("--lr", type=float, default=0.02)
     args = parser.parse_args()
-    # Freed buffers stay with the process; giving each back to the kernel costs a third of the time in page faults.
-    for option, size in ((-1, 1 << 30), (-2, 1 << 26), (-3, 1 << 25)):  # M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD
-        ctypes.CDLL(None).mallopt(option, size)
-    torch.manual_seed(args.seed)
-    torch.set_num_threads(args.threads)
-
-    sp = train_tokenizer(args.seed)
-    model = Llama()
-    if args.resume:
-        model = evaluate.Chat(args.resume).model.train()
-    matrices = [p for name, p in model.named_parameters() if p.dim() == 2 and "embd" not in name]
-    others = [p for name, p in model.named_parameters() if p.dim() == 1 or "embd" in name]
-    optimizers = [Muon(matrices, lr=args.lr), torch.optim.AdamW(others, lr=0.15 * args.lr, betas=(0.9, 0.97), weight_decay=0.0)]
-    base = [args.lr, 0.15 * args.lr]
-    print(f"{sum(p.numel() for p in model.parameters())} parameters", flush=True)
-
-    start, n_seen, n_step, running, last_save = time.time(), 0, 0, None, time.time()
-    progress = lambda: min(1.0, args.done + max(n_seen / args.tokens, (time.time() - start) / 60 / args.minutes))
-    stream = micro_batches(sp, args.seed + int(1000 * args.done), progress, 2048)
-    for pair in zip(stream, stream):
-        if progress() >= 1:
-            break
-        total = 0.0
-        for ids, weights in pair:
-            ids, w = torch.from_numpy(ids), torch.from_numpy(weights)[:, 1:].flatten()
-            with torch.autocast("cpu", torch.bfloat16):
-                logits = model(ids[:, :-1])
-            loss = F.cross_entropy(logits.float().flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
-            (loss @ w / w.sum() / len(pair)).backward()
-            answers = w == 1
-            total += (loss[answers].mean().item() if answers.any() else 0) / len(pair)
-            n_seen += int((w > 0).sum())
-        # Short warm-up, flat to 40 percent, then straight down.
-        scale = min(1.0, (n_step + 1) / 50, max(0.02, (1 - progress()) / 0.6))
-        for optimizer, lr in zip(optimizers, base):
-            for group in optimizer.param_groups:
-                group["lr"] = lr * scale
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        n_step += 1
-        running = total if running is None else 0.98 * running + 0.02 * total
-        if n_step % 50 == 0:
-            wall, cpu = time.time() - start, time.process_time()
-            print(f"step {n_step} tokens {n_seen} loss {running:.4f} wall {wall:.0f}s cpu {cpu:.0f}s {n_seen / wall:.0f} tok/s", flush=True)
-        if time.time() - last_save > 180:
-            export.write(args.out, model, sp)
-            last_save = time.time()
-    export.write(args.out, model, sp)
-    print(f"done: {n_step} steps, {n_seen} tokens, wall {time.time() - start:.0f}s, cpu {time.process_time():.0f}s")
+    with tempfile.TemporaryDirectory() as folder:
+        torch.multiprocessing.spawn(train, (args, folder + "/meeting"), nprocs=args.processes)
 
 
 if __name__ == "__main__":
