@@ -60,6 +60,7 @@ struct sv_gguf {
     const uint8_t *p;
     size_t size;
     size_t n_kv, n_tensors;
+    size_t max_kv, max_tensors; /* where the caller puts them in */
     kv *kvs;
     sv_tensor *tensors;
     char **names;      /* the tensors', NUL-terminated */
@@ -412,8 +413,7 @@ static sv_rc open_one(sv_gguf **out, const char *path, sv_err *err)
 
 /* --- parts -------------------------------------------------------------------------------------------------------- */
 
-/* Where the parts lie, from the name of any of them; *n_stem bytes of it are before "-00001-of-00003.gguf". */
-static bool part_number(const char *path, size_t *n_stem, int *no, int *n)
+bool sv_gguf_is_part(const char *path, size_t *n_stem, int *no, int *n)
 {
     enum { TAIL = sizeof "-00001-of-00003.gguf" - 1 };
     size_t len = strlen(path);
@@ -455,7 +455,7 @@ static sv_rc join(sv_gguf *g, const char *path, int64_t n, sv_err *err)
 {
     size_t n_stem = 0;
     int no = 0, n_named = 0;
-    if (!part_number(path, &n_stem, &no, &n_named) || n_named != n)
+    if (!sv_gguf_is_part(path, &n_stem, &no, &n_named) || n_named != n)
         return sv_fail(err, SV_EFORMAT, "'%s': one of %" PRId64 " parts, but it is not called NAME-00001-of-%05" PRId64 ".gguf", path, n, n);
     if (no != 1)
         return sv_fail(err, SV_EFORMAT, "'%s': part %d of %d; name the first, '%.*s-00001-of-%05d.gguf'", path, no, n_named, (int)n_stem, path, n_named);
@@ -485,6 +485,59 @@ sv_rc sv_gguf_open(sv_gguf **out, const char *path, sv_err *err)
         return err->code;
     *out = SV_TAKE(g);
     return SV_OK;
+}
+
+/* --- put in by the caller ----------------------------------------------------------------------------------------- */
+
+sv_gguf *sv_gguf_new(size_t max_keys, size_t max_tensors)
+{
+    sv_gguf *g = sv_xnew0(sv_gguf);
+    g->max_kv = max_keys;
+    g->max_tensors = max_tensors;
+    g->kvs = sv_xcalloc(max_keys + 1, sizeof *g->kvs);
+    g->tensors = sv_xcalloc(max_tensors + 1, sizeof *g->tensors);
+    g->names = sv_xcalloc(max_tensors + 1, sizeof *g->names);
+    g->by_key = sv_smap_new();
+    g->by_name = sv_smap_new();
+    return g;
+}
+
+/* A key whose n bytes are kept with it. */
+static kv *put_kv(sv_gguf *g, const char *key, kv_type type, const void *p, size_t n)
+{
+    SV_ASSERT(g->n_kv < g->max_kv);
+    kv *v = &g->kvs[g->n_kv++];
+    v->type = type;
+    v->owned = sv_xcalloc(1, n + 1);
+    memcpy(v->owned, p, n);
+    v->raw = v->owned;
+    SV_ASSERT(!sv_smap_put(g->by_key, sv_str_of(key), v));
+    return v;
+}
+
+void sv_gguf_put_i64(sv_gguf *g, const char *key, int64_t v)
+{
+    put_kv(g, key, KV_I64, &v, sizeof v);
+}
+
+void sv_gguf_put_f32(sv_gguf *g, const char *key, float v)
+{
+    put_kv(g, key, KV_F32, &v, sizeof v);
+}
+
+void sv_gguf_put_str(sv_gguf *g, const char *key, sv_str v)
+{
+    kv *s = put_kv(g, key, KV_STR, v.n ? v.p : "", v.n);
+    s->str = (sv_str){s->owned, v.n};
+}
+
+void sv_gguf_put_tensor(sv_gguf *g, const char *name, const sv_tensor *t)
+{
+    SV_ASSERT(g->n_tensors < g->max_tensors);
+    sv_tensor *to = &g->tensors[g->n_tensors];
+    *to = *t;
+    to->name = g->names[g->n_tensors++] = sv_xstrdup(name);
+    SV_ASSERT(!sv_smap_put(g->by_name, sv_str_of(name), to));
 }
 
 sv_gguf *sv_gguf_close(sv_gguf *g)
@@ -638,6 +691,16 @@ sv_rc sv_gguf_arr_i32(const sv_gguf *g, const char *key, const int32_t **out, si
         if (items[i] < 0)
             return sv_fail(err, SV_EFORMAT, "key '%s': element %zu is over %d", key, i, INT32_MAX);
     *out = items;
+    *n_out = v ? v->n : 0;
+    return SV_OK;
+}
+
+sv_rc sv_gguf_arr_u8(const sv_gguf *g, const char *key, const uint8_t **out, size_t *n_out, sv_err *err)
+{
+    const kv *v = NULL;
+    if (find_array(g, key, KV_U8, KV_I8, &v, err) != SV_OK)
+        return err->code;
+    *out = v ? v->items : NULL;
     *n_out = v ? v->n : 0;
     return SV_OK;
 }

@@ -19,6 +19,16 @@ SV_MUST sv_rc sv_gguf_parse(sv_gguf **out, const void *bytes, size_t size, sv_er
 /* Maps path, and where it is the first part of several (NAME-00001-of-0000N.gguf) the others beside it: the tensors of all are
  * found below. Messages begin with the path of the part at fault. */
 SV_MUST sv_rc sv_gguf_open(sv_gguf **out, const char *path, sv_err *err);
+/* Is this the name of one of several parts, NAME-0000I-of-0000N.gguf? Then *n_stem bytes of it are before that ending, and no counts
+ * from 1. */
+bool sv_gguf_is_part(const char *path, size_t *n_stem, int *no, int *n);
+/* What another format says, put in by the caller: at most max_keys keys and max_tensors tensors, each under a name that is new. Names and
+ * strings are copied, data is borrowed until close. */
+sv_gguf *sv_gguf_new(size_t max_keys, size_t max_tensors);
+void sv_gguf_put_i64(sv_gguf *g, const char *key, int64_t v);
+void sv_gguf_put_f32(sv_gguf *g, const char *key, float v);
+void sv_gguf_put_str(sv_gguf *g, const char *key, sv_str v);
+void sv_gguf_put_tensor(sv_gguf *g, const char *name, const sv_tensor *t);
 sv_gguf *sv_gguf_close(sv_gguf *g);
 SV_DEFINE_AUTO(sv_gguf, sv_gguf_close)
 
@@ -34,6 +44,7 @@ SV_MUST sv_rc sv_gguf_str(const sv_gguf *g, const char *key, sv_str *out, sv_err
 SV_MUST sv_rc sv_gguf_arr_str(const sv_gguf *g, const char *key, const sv_str **out, size_t *n_out, sv_err *err);
 SV_MUST sv_rc sv_gguf_arr_f32(const sv_gguf *g, const char *key, const float **out, size_t *n_out, sv_err *err);
 SV_MUST sv_rc sv_gguf_arr_i32(const sv_gguf *g, const char *key, const int32_t **out, size_t *n_out, sv_err *err); /* (u)int32 */
+SV_MUST sv_rc sv_gguf_arr_u8(const sv_gguf *g, const char *key, const uint8_t **out, size_t *n_out, sv_err *err); /* (u)int8 */
 
 size_t sv_gguf_size(const sv_gguf *g);    /* in bytes, all parts together */
 size_t sv_gguf_n_parts(const sv_gguf *g); /* 1: no parts */

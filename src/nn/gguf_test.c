@@ -640,6 +640,36 @@ static void a_refused_file_is_named(void **state)
     assert_null(g);
 }
 
+static void what_is_put_in_is_found(void **state)
+{
+    (void)state;
+    static const float data[4] = {1, 2, 3, 4};
+    const sv_tensor t = {.name = "as another format calls it", .type = SV_F32, .n_dims = 1, .dims = {4, 1, 1, 1}, .data = data, .n_bytes = 16};
+    int64_t i = 0;
+    float f = 0;
+    sv_str s = {0};
+    sv_err err = {0};
+    sv_gguf *g = sv_gguf_new(3, 2);
+    sv_gguf_put_i64(g, "i", -7);
+    sv_gguf_put_f32(g, "f", 1.5f);
+    sv_gguf_put_str(g, "s", SV_STR("text"));
+    sv_gguf_put_tensor(g, "a", &t);
+    sv_gguf_put_tensor(g, "b", &t);
+    assert_int_equal(sv_gguf_i64(g, "i", -10, 10, &i, &err), SV_OK);
+    assert_int_equal(i, -7);
+    assert_int_equal(sv_gguf_i64(g, "i", 0, 10, &i, &err), SV_EFORMAT);
+    assert_int_equal(sv_gguf_f32(g, "f", &f, &err), SV_OK);
+    assert_true(f == 1.5f);
+    assert_int_equal(sv_gguf_str(g, "s", &s, &err), SV_OK);
+    assert_true(sv_str_is(s, "text"));
+    assert_int_equal(sv_gguf_n_tensors(g), 2);
+    assert_ptr_equal(sv_gguf_tensor(g, "b"), sv_gguf_tensor_at(g, 1));
+    assert_string_equal(sv_gguf_tensor(g, "b")->name, "b");
+    assert_ptr_equal(sv_gguf_tensor(g, "a")->data, data);
+    assert_null(sv_gguf_tensor(g, "c"));
+    sv_gguf_close(g);
+}
+
 /* Part no of n, with one tensor of 8 floats, each no. */
 static file part(uint32_t no, uint32_t n, const char *tensor_name, int32_t n_tensors)
 {
@@ -841,6 +871,7 @@ int main(void)
         cmocka_unit_test(alignments_are_powers_of_two),
         cmocka_unit_test(a_refused_file_is_named),
         cmocka_unit_test(parts_are_opened_together),
+        cmocka_unit_test(what_is_put_in_is_found),
         cmocka_unit_test(a_real_model_is_read),
         cmocka_unit_test(real_vocabularies_are_read),
         cmocka_unit_test(odd_fixtures_of_others_are_read_or_refused),

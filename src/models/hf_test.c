@@ -1,0 +1,274 @@
+/* hf_test.c - Hugging Face folders against GGUF files of the same weights, and refused where a config asks for more
+ *
+ * families_tiny.py wrote both from one model of transformers. That the numbers are right is llama_test.c's; here it is that each key and
+ * each value got to its place. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "models/files.h"
+#include "models/hf.h"
+#include "nn/safetensors.h"
+
+#define REFERENCE SV_SOURCE_ROOT "/tests/reference/"
+
+enum { N_VOCAB = 160, HEADS = 4 };
+
+static sv_hf *open_hf(const char *folder, int32_t n_vocab)
+{
+    sv_hf *h = NULL;
+    sv_err err = {0};
+    if (sv_hf_open(&h, folder, n_vocab, &err) != SV_OK)
+        fail_msg("%s", err.msg);
+    return h;
+}
+
+static float *values(const sv_tensor *t)
+{
+    int64_t n = t->dims[0] * t->dims[1];
+    float *v = sv_xcalloc((size_t)n, sizeof *v);
+    sv_dequantize(v, t->type, t->data, n);
+    return v;
+}
+
+/* Row of a head in the GGUF's order of "llama" (neighbours) for a row in the folder's (halves). */
+static int64_t permuted(int64_t row, int64_t head_dim)
+{
+    int64_t head = row / head_dim, i = row % head_dim, half = head_dim / 2;
+    return head * head_dim + (i < half ? 2 * i : 2 * (i - half) + 1);
+}
+
+static void same_tensor(const sv_tensor *file, const sv_tensor *folder, bool permute, int64_t head_dim)
+{
+    SV_AUTO(sv_freep) float *a = values(file);
+    SV_AUTO(sv_freep) float *b = values(folder);
+    for (int d = 0; d < 4; d++)
+        assert_int_equal(file->dims[d], folder->dims[d]);
+    for (int64_t r = 0; r < file->dims[1]; r++)
+        for (int64_t c = 0; c < file->dims[0]; c++)
+            if (a[(permute ? permuted(r, head_dim) : r) * file->dims[0] + c] != b[r * file->dims[0] + c])
+                fail_msg("%s: row %d, column %d", file->name, (int)r, (int)c);
+}
+
+static void same_key(const sv_gguf *a, const sv_gguf *b, const char *arch, const char *key)
+{
+    char name[96];
+    float va = -1, vb = -1;
+    sv_err err = {0};
+    snprintf(name, sizeof name, "%s.%s", arch, key);
+    assert_int_equal(sv_gguf_f32(a, name, &va, &err), SV_OK);
+    assert_int_equal(sv_gguf_f32(b, name, &vb, &err), SV_OK);
+    if (!(va == vb) && sv_gguf_has(a, name))
+        fail_msg("%s: %g in the file, %g in the folder", name, (double)va, (double)vb);
+}
+
+static void a_folder_says_what_its_gguf_says(void **state)
+{
+    (void)state;
+    static const char *const keys[] = {
+        "context_length", "embedding_length", "block_count", "feed_forward_length", "attention.head_count", "attention.head_count_kv",
+        "attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon", "attention.sliding_window", "rope.freq_base", "rope.dimension_count",
+        "rope.scaling.factor", "rope.scaling.original_context_length",
+    };
+    static const struct { const char *name, *arch; } cases[] = {{"mistral", "llama"}, {"qwen2", "qwen2"}, {"qwen3", "qwen3"}, {"gpt2", "gpt2"}};
+    for (size_t i = 0; i < SV_LEN(cases); i++) {
+        char path[512];
+        sv_gguf *file = NULL;
+        sv_err err = {0};
+        sv_str arch = {0};
+        snprintf(path, sizeof path, REFERENCE "%s.gguf", cases[i].name);
+        assert_int_equal(sv_gguf_open(&file, path, &err), SV_OK);
+        snprintf(path, sizeof path, REFERENCE "%s", cases[i].name);
+        sv_hf *h = open_hf(path, N_VOCAB);
+        const sv_gguf *folder = sv_hf_gguf(h);
+        assert_int_equal(sv_gguf_str(folder, "general.architecture", &arch, &err), SV_OK);
+        assert_true(sv_str_is(arch, cases[i].arch));
+        for (size_t k = 0; k < SV_LEN(keys); k++)
+            same_key(file, folder, cases[i].arch, keys[k]);
+        assert_int_equal(sv_gguf_n_tensors(file), sv_gguf_n_tensors(folder));
+        for (size_t t = 0; t < sv_gguf_n_tensors(file); t++) {
+            const sv_tensor *a = sv_gguf_tensor_at(file, t), *b = sv_gguf_tensor(folder, a->name);
+            if (!b)
+                fail_msg("%s: no tensor '%s'", path, a->name);
+            bool turned = strcmp(cases[i].arch, "llama") == 0 && (strstr(a->name, "attn_q.") || strstr(a->name, "attn_k."));
+            same_tensor(a, b, turned, a->dims[1] / (strstr(a->name, "attn_q.") ? HEADS : 2));
+        }
+        sv_hf_close(h);
+        sv_gguf_close(file);
+    }
+}
+
+static void rows_that_are_no_token_are_left_out(void **state)
+{
+    (void)state;
+    sv_hf *whole = open_hf(REFERENCE "qwen2", N_VOCAB), *less = open_hf(REFERENCE "qwen2", 150);
+    const sv_tensor *a = sv_gguf_tensor(sv_hf_gguf(whole), "token_embd.weight"), *b = sv_gguf_tensor(sv_hf_gguf(less), "token_embd.weight");
+    assert_int_equal(b->dims[1], 150);
+    assert_int_equal(b->n_bytes, a->n_bytes / N_VOCAB * 150);
+    assert_memory_equal(a->data, b->data, b->n_bytes);
+    sv_hf_close(whole);
+    sv_hf_close(less);
+    sv_err err = {0};
+    assert_int_equal(sv_hf_open(&less, REFERENCE "qwen2", 161, &err), SV_EFORMAT);
+    assert_non_null(strstr(err.msg, "'vocab_size': 160, but the tokenizer has 161 tokens"));
+}
+
+/* --- configs that are refused ------------------------------------------------------------------------------------- */
+
+/* A folder of links to the reference's files, with a config of its own. */
+static void make_folder(char folder[64], const char *name, const json_t *config)
+{
+    char from[512], to[512];
+    sv_err err = {0};
+    sv_model_files f = {0};
+    snprintf(folder, 64, "/tmp/hf-test-XXXXXX");
+    assert_non_null(mkdtemp(folder));
+    snprintf(from, sizeof from, REFERENCE "%s", name);
+    assert_int_equal(sv_model_files_find(&f, from, &err), SV_OK);
+    for (size_t i = 0; i < f.n; i++) {
+        SV_AUTO(sv_freep) char *path = sv_model_files_path(&f, i);
+        snprintf(to, sizeof to, "%s/%s", folder, f.names[i]);
+        if (strcmp(f.names[i], "config.json") != 0)
+            assert_int_equal(symlink(path, to), 0);
+    }
+    sv_model_files_done(&f);
+    snprintf(to, sizeof to, "%s/config.json", folder);
+    SV_AUTO(sv_freep) char *text = json_dumps(config, 0);
+    assert_int_equal(sv_file_replace(to, text, strlen(text), 0600, &err), SV_OK);
+}
+
+/* The reference's config with `change` (a JSON object) merged in; a null takes the member out. */
+static json_t *changed_config(const char *name, const char *change)
+{
+    char path[512];
+    sv_err err = {0};
+    json_t *config = NULL, *more = NULL, *v;
+    const char *key;
+    SV_AUTO(sv_buf_donep) sv_buf text;
+    sv_buf_init(&text, 0);
+    snprintf(path, sizeof path, REFERENCE "%s/config.json", name);
+    assert_int_equal(sv_file_read(&text, path, &err), SV_OK);
+    assert_int_equal(sv_json_parse(&config, sv_buf_str(&text), &err), SV_OK);
+    assert_int_equal(sv_json_parse(&more, sv_str_of(change), &err), SV_OK);
+    json_object_foreach(more, key, v) {
+        if (json_is_null(v))
+            json_object_del(config, key);
+        else
+            json_object_set(config, key, v);
+    }
+    json_decref(more);
+    return config;
+}
+
+static void configs_that_ask_for_more_are_refused_by_the_member(void **state)
+{
+    (void)state;
+    static const struct { const char *model, *change, *why; } cases[] = {
+        {"qwen2", "{\"model_type\":\"mixtral\"}", "'model_type': 'mixtral' is not supported; supported: llama"},
+        {"qwen2", "{\"model_type\":null}", "'model_type' is missing"},
+        {"qwen2", "{\"hidden_size\":null}", "'hidden_size' is missing"},
+        {"qwen2", "{\"hidden_size\":-4}", "'hidden_size'"},
+        {"qwen2", "{\"hidden_size\":\"64\"}", "'hidden_size'"},
+        {"qwen2", "{\"hidden_act\":\"gelu\"}", "'hidden_act': 'gelu' is not supported"},
+        {"llama3", "{\"mlp_bias\":true}", "'mlp_bias': true"},
+        {"qwen2", "{\"quantization_config\":{\"quant_method\":\"gptq\"}}", "weights quantised by 'gptq'"},
+        {"qwen2", "{\"rope_parameters\":{\"rope_type\":\"dynamic\",\"factor\":2}}", "'rope_type': 'dynamic' is not supported"},
+        {"qwen2", "{\"rope_parameters\":null,\"rope_scaling\":{\"type\":\"longrope\"}}", "'rope_type': 'longrope' is not supported"},
+        {"qwen2", "{\"rope_parameters\":{\"rope_type\":\"yarn\"}}", "'factor' is missing"},
+        {"qwen2", "{\"rope_parameters\":{\"rope_type\":\"yarn\",\"factor\":4,\"mscale\":1}}", "'mscale' is not supported"},
+        {"llama3", "{\"rope_parameters\":{\"rope_type\":\"llama3\",\"factor\":8}}", "'low_freq_factor' is missing"},
+        {"mistral", "{\"layer_types\":[\"sliding_attention\",\"full_attention\"]}", "a sliding window in 1 of 2 layers"},
+        {"qwen2", "{\"layer_types\":null,\"use_sliding_window\":true,\"sliding_window\":16,\"max_window_layers\":1}", "a sliding window in 1 of 2 layers"},
+        {"qwen2", "{\"tie_word_embeddings\":false}", "tensor 'lm_head.weight' is missing"},
+        {"gpt2", "{\"scale_attn_by_inverse_layer_idx\":true}", "'scale_attn_by_inverse_layer_idx': true"},
+        {"gpt2", "{\"scale_attn_weights\":false}", "'scale_attn_weights': false"},
+        {"gpt2", "{\"activation_function\":\"relu\"}", "'activation_function': 'relu'"},
+    };
+    for (size_t i = 0; i < SV_LEN(cases); i++) {
+        char folder[64];
+        sv_hf *h = NULL;
+        sv_err err = {0};
+        SV_AUTO(sv_json_decrefp) json_t *config = changed_config(cases[i].model, cases[i].change);
+        make_folder(folder, cases[i].model, config);
+        assert_int_equal(sv_hf_open(&h, folder, N_VOCAB, &err), SV_EFORMAT);
+        assert_null(h);
+        if (!strstr(err.msg, cases[i].why) || !strstr(err.msg, folder))
+            fail_msg("'%s' says not '%s' and the folder", err.msg, cases[i].why);
+        assert_int_equal(sv_remove_tree(folder, &err), SV_OK);
+    }
+}
+
+static void older_configs_are_read_alike(void **state)
+{
+    (void)state;
+    char folder[64];
+    sv_err err = {0};
+    float base = 0, factor = 0;
+    SV_AUTO(sv_json_decrefp) json_t *config = changed_config("qwen2",
+        "{\"rope_parameters\":null,\"rope_theta\":5000,\"rope_scaling\":{\"type\":\"linear\",\"factor\":2.5}}");
+    make_folder(folder, "qwen2", config);
+    sv_hf *h = open_hf(folder, N_VOCAB);
+    assert_int_equal(sv_gguf_f32(sv_hf_gguf(h), "qwen2.rope.freq_base", &base, &err), SV_OK);
+    assert_int_equal(sv_gguf_f32(sv_hf_gguf(h), "qwen2.rope.scaling.factor", &factor, &err), SV_OK);
+    assert_true(base == 5000.0f && factor == 2.5f);
+    sv_hf_close(h);
+    assert_int_equal(sv_remove_tree(folder, &err), SV_OK);
+}
+
+static void folders_name_what_is_missing(void **state)
+{
+    (void)state;
+    char folder[] = "/tmp/hf-test-XXXXXX", path[128];
+    sv_err err = {0};
+    sv_model_files f = {0};
+    assert_non_null(mkdtemp(folder));
+    assert_int_equal(sv_model_files_find(&f, folder, &err), SV_ENOENT);
+    assert_non_null(strstr(err.msg, "has neither config.json nor a GGUF file"));
+    snprintf(path, sizeof path, "%s/config.json", folder);
+    assert_int_equal(sv_file_replace(path, "{}", 2, 0600, &err), SV_OK);
+    assert_int_equal(sv_model_files_find(&f, folder, &err), SV_ENOENT);
+    assert_non_null(strstr(err.msg, "neither model.safetensors nor"));
+    unlink(path);
+    static const char *const parts[] = {"m-00001-of-00002.gguf", "m-00002-of-00002.gguf", "readme.md"};
+    for (size_t i = 0; i < SV_LEN(parts); i++) {
+        snprintf(path, sizeof path, "%s/%s", folder, parts[i]);
+        assert_int_equal(sv_file_replace(path, "12345", 5, 0600, &err), SV_OK);
+    }
+    assert_int_equal(sv_model_files_find(&f, folder, &err), SV_OK);
+    assert_true(f.is_gguf);
+    assert_int_equal(f.n, 2);
+    assert_int_equal(f.n_bytes, 10);
+    assert_string_equal(f.names[0], parts[0]);
+    sv_model_files_done(&f);
+    snprintf(path, sizeof path, "%s/other.gguf", folder);
+    assert_int_equal(sv_file_replace(path, "1", 1, 0600, &err), SV_OK);
+    assert_int_equal(sv_model_files_find(&f, folder, &err), SV_EFORMAT);
+    assert_int_equal(sv_model_files_find(&f, path, &err), SV_OK);
+    assert_int_equal(f.n, 1);
+    sv_model_files_done(&f);
+    assert_int_equal(sv_model_files_find(&f, REFERENCE "llama3", &err), SV_OK);
+    assert_false(f.is_gguf);
+    assert_int_equal(f.n, 6);
+    sv_model_files_done(&f);
+    assert_int_equal(sv_remove_tree(folder, &err), SV_OK);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_folder_says_what_its_gguf_says),
+        cmocka_unit_test(rows_that_are_no_token_are_left_out),
+        cmocka_unit_test(configs_that_ask_for_more_are_refused_by_the_member),
+        cmocka_unit_test(older_configs_are_read_alike),
+        cmocka_unit_test(folders_name_what_is_missing),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
