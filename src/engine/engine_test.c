@@ -630,7 +630,7 @@ static void without_an_engine_requests_end_after_some_seconds(void **state)
 static void refusals_say_what_is_wrong(void **state)
 {
     (void)state;
-    char broken[128], absent[128];
+    char broken[128], absent[128], huge[128];
     static char text[300];
     memset(text, 'a', sizeof text - 1);
     bench *b = bench_open(&(sv_engine_opts){.n_threads = 1});
@@ -643,6 +643,9 @@ static void refusals_say_what_is_wrong(void **state)
     snprintf(broken, sizeof broken, "%s/broken.gguf", b->dir);
     snprintf(absent, sizeof absent, "%s/absent.gguf", b->dir);
     assert_int_equal(sv_file_replace(broken, file.p, file.n / 2, 0600, &err), SV_OK);
+    snprintf(huge, sizeof huge, "%s/huge", b->dir);
+    assert_int_equal(sv_file_replace(huge, file.p, file.n, 0600, &err), SV_OK);
+    assert_int_equal(truncate(huge, (off_t)1 << 40), 0); /* a hole: no disk is used */
     const struct { sv_gen_opts o; sv_rc rc; int api_code; const char *words[3]; } cases[] = {
         {{.model_path = TINY("f32"), .prompt = {text, 299}, .max_tokens = 20}, SV_ELIMIT, 5021, {"prompt has 301 tokens", "max_tokens is 20", "128"}},
         {{.model_path = TINY("f32"), .prompt = {text, 50}, .max_tokens = 20, .n_ctx = 70}, SV_ELIMIT, 5021, {"52 tokens", "20", "window of 70"}},
@@ -650,7 +653,9 @@ static void refusals_say_what_is_wrong(void **state)
         {{.model_path = absent, .prompt = SV_STR("a"), .max_tokens = 1}, SV_ENOENT, 0, {"absent.gguf", "No such file", ""}},
         {{.model_path = broken, .prompt = SV_STR("a"), .max_tokens = 1}, SV_EFORMAT, 0, {"broken.gguf", "", ""}},
         {{.model_path = broken, .prompt = SV_STR("a"), .max_tokens = 1}, SV_EFORMAT, 0, {"broken.gguf", "", ""}},
-        {{.model_path = b->dir, .prompt = SV_STR("a"), .max_tokens = 1}, SV_EINVAL, 0, {b->dir, "not a file", ""}},
+        {{.model_path = "/dev/null", .prompt = SV_STR("a"), .max_tokens = 1}, SV_EINVAL, 0, {"/dev/null", "neither a file nor a folder", ""}},
+        {{.model_path = b->dir, .prompt = SV_STR("a"), .max_tokens = 1}, SV_EFORMAT, 0, {"broken.gguf", "", ""}}, /* its only GGUF */
+        {{.model_path = huge, .prompt = SV_STR("a"), .max_tokens = 1}, SV_ELIMIT, 0, {"does not fit into memory", "1048576 MiB", "MiB for models"}},
         {{.model_path = TINY("f32"), .messages = no_role, .max_tokens = 1}, SV_EINVAL, 0, {"messages[0]", "role", ""}},
         {{.model_path = TINY("f32"), .messages = none, .max_tokens = 1}, SV_EINVAL, 0, {"empty", "", ""}},
         {{.model_path = TINY("f32"), .messages = picture, .max_tokens = 1}, SV_EINVAL, 0, {"image_url", "", ""}},

@@ -11,7 +11,6 @@
 #include "engine/prompt.h"
 
 #include "base/json.h"
-#include "nn/gguf.h"
 
 enum { EXACT_BYTES = 1 << 20, MAX_TEXT_BYTES = 32 << 20 };
 
@@ -22,25 +21,19 @@ struct sv_prompts {
 
 /* --- loading ------------------------------------------------------------------------------------------------------ */
 
-static char *spelling(const sv_str *words, size_t n, int32_t id)
+static char *spelling(const sv_llm *m, int32_t id)
 {
-    return id >= 0 && (size_t)id < n ? sv_xstrndup(words[id].p, words[id].n) : sv_xstrdup("");
+    sv_str s = sv_tokenizer_text(sv_llm_tokenizer(m), id);
+    return sv_xstrndup(s.p, s.n);
 }
 
-/* The spelling of control tokens, which the tokenizer shows as empty, is in the file. */
-sv_rc sv_prompts_new(sv_prompts **out, sv_llm *m, const char *path, sv_err *err)
+sv_prompts *sv_prompts_new(sv_llm *m)
 {
-    SV_AUTO(sv_gguf_closep) sv_gguf *g = NULL;
-    const sv_str *words = NULL;
-    size_t n = 0;
-    if (sv_gguf_open(&g, path, err) != SV_OK || sv_gguf_arr_str(g, "tokenizer.ggml.tokens", &words, &n, err) != SV_OK)
-        return err->code;
     sv_prompts *p = sv_xnew0(sv_prompts);
     p->m = sv_llm_ref(m);
-    p->bos = spelling(words, n, sv_tokenizer_bos(sv_llm_tokenizer(m)));
-    p->eos = spelling(words, n, sv_tokenizer_eos(sv_llm_tokenizer(m)));
-    *out = p;
-    return SV_OK;
+    p->bos = spelling(m, sv_tokenizer_bos(sv_llm_tokenizer(m)));
+    p->eos = spelling(m, sv_tokenizer_eos(sv_llm_tokenizer(m)));
+    return p;
 }
 
 sv_prompts *sv_prompts_free(sv_prompts *p)

@@ -9,8 +9,7 @@
 
 typedef struct sv_prompts sv_prompts; /* a model's way of reading */
 
-/* For the model m of the file `path`; takes a reference. */
-SV_MUST sv_rc sv_prompts_new(sv_prompts **out, sv_llm *m, const char *path, sv_err *err);
+sv_prompts *sv_prompts_new(sv_llm *m); /* takes a reference */
 sv_prompts *sv_prompts_free(sv_prompts *p); /* NULL is fine; returns NULL */
 SV_DEFINE_AUTO(sv_prompts, sv_prompts_free)
 

@@ -65,8 +65,9 @@ static void open_model(reader *r, const char *template)
     if (template)
         write_model(template);
     const char *file = template ? path : TINY;
-    if (sv_llm_open(&r->m, file, &err) != SV_OK || sv_prompts_new(&r->p, r->m, file, &err) != SV_OK)
+    if (sv_llm_open(&r->m, file, &err) != SV_OK)
         fail_msg("%s", err.msg);
+    r->p = sv_prompts_new(r->m);
     if (template)
         unlink(path);
 }

@@ -28,6 +28,7 @@
 #include "base/thread.h"
 #include "base/time.h"
 #include "engine/prompt.h"
+#include "models/files.h"
 
 enum { N_PREPARERS = 2, MAX_PREPARING = 4096, TRIM_MS = 5000, RETRY_MS = 5000, TICK_MS = 1000, MAX_FAILED = 64 };
 
@@ -46,6 +47,7 @@ typedef struct sv_model {
     sv_table *table;
     char *path;
     file_id file;
+    size_t n_bytes; /* all files of the model */
     state state;
     bool stale;         /* the file is another one now: no new jobs */
     int32_t n_jobs;     /* inv. 1 */
@@ -187,11 +189,10 @@ static void gone(void *arg);
 static sv_rc load(sv_model *m, sv_err *err)
 {
     SV_AUTO(sv_llm_unrefp) sv_llm *llm = NULL;
-    SV_AUTO(sv_prompts_freep) sv_prompts *prompts = NULL;
-    if (sv_llm_open(&llm, m->path, err) != SV_OK || sv_prompts_new(&prompts, llm, m->path, err) != SV_OK ||
+    if (sv_llm_open(&llm, m->path, err) != SV_OK ||
         sv_sched_new(&m->sched, llm, m->table->compute, &sched_events, &m->table->o.sched, err) != SV_OK)
         return err->code;
-    m->prompts = SV_TAKE(prompts);
+    m->prompts = sv_prompts_new(llm);
     return SV_OK;
 }
 
@@ -285,9 +286,19 @@ static sv_rc file_of(file_id *out, const char *path, sv_err *err)
     struct stat st;
     if (stat(path, &st) < 0)
         return sv_fail_errno(err, "open '%s'", path);
-    if (!S_ISREG(st.st_mode)) /* a pipe would block who opens it */
-        return sv_fail(err, SV_EINVAL, "'%s' is not a file", path);
+    if (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode)) /* a pipe would block who opens it */
+        return sv_fail(err, SV_EINVAL, "'%s' is neither a file nor a folder", path);
     *out = (file_id){st.st_dev, st.st_ino, st.st_size, st.st_mtim};
+    return SV_OK;
+}
+
+static sv_rc weigh(size_t *n_bytes, const char *path, sv_err *err)
+{
+    sv_model_files files = {0};
+    if (sv_model_files_find(&files, path, err) != SV_OK)
+        return err->code;
+    *n_bytes = files.n_bytes;
+    sv_model_files_done(&files);
     return SV_OK;
 }
 
@@ -319,7 +330,7 @@ static void stop_model(sv_model *m)
 {
     sv_sched_get_stats(m->sched, &m->last); /* without jobs the counters stand */
     m->state = STOPPING;
-    m->table->used_bytes -= (size_t)m->file.size;
+    m->table->used_bytes -= m->n_bytes;
     sv_queue_close(m->queue); /* before stop: a thread that sees stop has all jobs that will ever be in its queue */
     atomic_store(&m->stop, true);
 }
@@ -357,7 +368,7 @@ static void loaded(void *arg)
     if (m->load_err.code != SV_OK) {
         pthread_join(m->thread, NULL);
         m->state = FAILED;
-        t->used_bytes -= (size_t)m->file.size;
+        t->used_bytes -= m->n_bytes;
         sv_log(SV_WARN, "engine.model.failed", "path='%s' error='%s'", m->path, m->load_err.msg);
         fail_waiting(m, j, &m->load_err);
     } else if (t->closing) {
@@ -368,7 +379,7 @@ static void loaded(void *arg)
         stop_model(m);
     } else {
         m->state = READY;
-        sv_log(SV_INFO, "engine.model.loaded", "path='%s' bytes=%lld ms=%lld", m->path, (long long)m->file.size,
+        sv_log(SV_INFO, "engine.model.loaded", "path='%s' bytes=%zu ms=%lld", m->path, m->n_bytes,
                (long long)(m->used_ms - m->born_ms));
         for (sv_job *next; j; j = next) {
             next = j->next;
@@ -378,7 +389,7 @@ static void loaded(void *arg)
     check_closed(t);
 }
 
-static sv_model *model_new(sv_table *t, const char *path, const file_id *file)
+static sv_model *model_new(sv_table *t, const char *path, const file_id *file, size_t n_bytes)
 {
     sv_model *m = sv_xnew0(sv_model);
     m->table = t;
@@ -390,7 +401,8 @@ static sv_model *model_new(sv_table *t, const char *path, const file_id *file)
     sv_buf_init(&m->batch, 0);
     m->next = t->models;
     t->models = m;
-    t->used_bytes += (size_t)file->size;
+    m->n_bytes = n_bytes;
+    t->used_bytes += n_bytes;
     m->thread = sv_thread_start("model", model_main, m);
     return m;
 }
@@ -412,7 +424,8 @@ static sv_model *least_used(const sv_table *t, state which, int32_t *n)
 static sv_rc make_room(sv_table *t, size_t need, sv_err *err)
 {
     if (need > t->o.model_bytes)
-        return sv_fail(err, SV_ELIMIT, "a model file of %zu MiB is over the engine's %zu MiB for models", need >> 20, t->o.model_bytes >> 20);
+        return sv_fail(err, SV_ELIMIT, "the model does not fit into memory: its files have %zu MiB, and the engine has %zu MiB for models", need >> 20,
+                       t->o.model_bytes >> 20);
     for (;;) {
         int32_t n_ready, n_failed, n_loading;
         sv_model *idle = least_used(t, READY, &n_ready), *failed = least_used(t, FAILED, &n_failed);
@@ -456,9 +469,10 @@ static sv_rc find_model(sv_table *t, sv_model **out, const char *path, sv_err *e
         }
         retire(m);
     }
-    if (!exists || make_room(t, (size_t)file.size, err) != SV_OK)
+    size_t n_bytes = 0;
+    if (!exists || weigh(&n_bytes, path, err) != SV_OK || make_room(t, n_bytes, err) != SV_OK) /* before a byte of it is read */
         return err->code;
-    *out = model_new(t, path, &file);
+    *out = model_new(t, path, &file, n_bytes);
     return SV_OK;
 }
 

@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "models/files.h"
 
 static const sv_family *const families[] = {&sv_family_llama, &sv_family_qwen2, &sv_family_qwen3, &sv_family_gpt2};
 
@@ -201,15 +202,28 @@ static sv_rc load(sv_llm *m, sv_err *err)
     return m->family->load(m, err);
 }
 
+static sv_rc open_files(sv_llm *m, const sv_model_files *files, sv_err *err)
+{
+    SV_AUTO(sv_freep) char *first = sv_model_files_path(files, 0);
+    if (!files->is_gguf)
+        return sv_fail(err, SV_EFORMAT, "'%s' is a Hugging Face folder, which this release does not run; take its GGUF", files->folder);
+    if (sv_gguf_open(&m->gguf, first, err) != SV_OK)
+        return err->code;
+    m->info.size_bytes = sv_gguf_size(m->gguf);
+    return load(m, err) == SV_OK ? SV_OK : sv_wrap(err, "'%s'", first);
+}
+
 sv_rc sv_llm_open(sv_llm **out, const char *path, sv_err *err)
 {
     SV_AUTO(sv_llm_unrefp) sv_llm *m = sv_xnew0(sv_llm);
+    sv_model_files files = {0};
     m->n_refs = 1;
-    if (sv_gguf_open(&m->gguf, path, err) != SV_OK)
+    if (sv_model_files_find(&files, path, err) != SV_OK)
         return err->code;
-    m->info.size_bytes = sv_gguf_size(m->gguf);
-    if (load(m, err) != SV_OK)
-        return sv_wrap(err, "'%s'", path);
+    sv_rc rc = open_files(m, &files, err);
+    sv_model_files_done(&files);
+    if (rc != SV_OK)
+        return rc;
     *out = SV_TAKE(m);
     return SV_OK;
 }

@@ -405,6 +405,11 @@ sv_str sv_tokenizer_piece(const sv_tokenizer *t, int32_t id)
     return id >= 0 && id < t->n_vocab ? t->piece[id] : SV_STR("");
 }
 
+sv_str sv_tokenizer_text(const sv_tokenizer *t, int32_t id)
+{
+    return id >= 0 && id < t->n_vocab ? t->text[id] : SV_STR("");
+}
+
 int32_t sv_tokenizer_n_vocab(const sv_tokenizer *t) { return t->n_vocab; }
 int32_t sv_tokenizer_bos(const sv_tokenizer *t) { return t->bos; }
 int32_t sv_tokenizer_eos(const sv_tokenizer *t) { return t->eos; }

@@ -29,6 +29,7 @@ SV_MUST sv_rc sv_tokenizer_encode(const sv_tokenizer *t, sv_str text, int flags,
 
 /* The bytes of one token as they appear inside a text; control tokens are empty. Borrowed from t. */
 sv_str sv_tokenizer_piece(const sv_tokenizer *t, int32_t id);
+sv_str sv_tokenizer_text(const sv_tokenizer *t, int32_t id); /* as the vocabulary spells it, control tokens too; "": no such id */
 int32_t sv_tokenizer_n_vocab(const sv_tokenizer *t);
 int32_t sv_tokenizer_bos(const sv_tokenizer *t); /* -1: none */
 int32_t sv_tokenizer_eos(const sv_tokenizer *t);
