@@ -25,7 +25,7 @@ typedef struct exchange {
 static bool is_private(sv_str name)
 {
     static const char *const names[] = {"host", "connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade", "expect",
-                                        "proxy-connection", "proxy-authorization", "content-length", NULL};
+                                        "proxy-connection", "proxy-authorization", NULL};
     for (int i = 0; names[i]; i++)
         if (sv_str_ieq(name, names[i]))
             return true;
