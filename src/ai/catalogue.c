@@ -193,12 +193,12 @@ static const sv_model *known_file(const sv_models *old, const char *path, const 
 
 static void load_default(sv_models *s, const sv_models *old, const char *dir, const char *file)
 {
-    size_t stem = strlen(file) - strlen(".gguf");
+    size_t stem = sv_model_files_stem(file);
     SV_AUTO(sv_freep) char *path = sv_xasprintf("%s/%s", dir, file);
     SV_AUTO(sv_freep) char *id = sv_xasprintf("@cf/selvedge/%.*s", (int)stem, file);
     struct stat st;
     sv_err err = {0};
-    if (stat(path, &st) != 0 || !S_ISREG(st.st_mode))
+    if (stem == 0 || stat(path, &st) != 0 || !S_ISREG(st.st_mode))
         return;
     if (!sv_model_id_valid(sv_str_of(id))) {
         sv_log(SV_WARN, "models.skip", "file='%s' error='its name is no model name'", path);

@@ -2,8 +2,8 @@
  *
  * Three sources, the later over the earlier one:
  *   the catalogue of the hosted service (catalogue.json, in the binary): ids, tasks, windows, prices; no weights;
- *   default models: each *.gguf of the models folder, as "@cf/selvedge/<file name without .gguf>";
- *   imported models: a file in DATA/models/ and a row in DATA/models.db, under an id that the owner chose. Under a
+ *   default models: each *.gguf of the models folder, as "@cf/selvedge/<file name without .gguf>" (one in parts counts once);
+ *   imported models: a file or folder in DATA/models/ and a row in DATA/models.db, under an id that the owner chose. Under a
  *   catalogue id they get its window (at most the file's own) and its price.
  *
  * Other processes import and remove while a daemon runs: every process reloads when models.db or the
@@ -65,7 +65,7 @@ typedef struct sv_model_list { const sv_model *const *models; size_t n; void *ow
 sv_model_list sv_catalogue_list(sv_catalogue *c);
 void sv_model_list_done(sv_model_list *l);
 
-/* Puts the GGUF file at `path` under `id` ("vendor/name" or "@cf/vendor/name"): inspected, copied (hard-linked with
+/* Puts the model at `path` (a GGUF file, the first of its parts, a folder with one, a Hugging Face folder) under `id` ("vendor/name" or "@cf/vendor/name"): inspected, copied (hard-linked with
  * `link`), hashed, synced, then named in the database. SV_ECONFLICT when the id is taken by another file (remove it first) or
  * by a default model; the same bytes again are fine. progress: bytes done of total, NULL: none. */
 typedef struct sv_import_opts {

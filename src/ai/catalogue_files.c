@@ -5,6 +5,9 @@
  * whole one; what lies around without a row (.in-*, or a renamed file) is swept by the next import. Two imports at once are
  * serialised by a lock file, so that the sweep of one never takes the other's half-written copy.
  *
+ * A model of several files (a GGUF in parts, a Hugging Face folder) is a folder there, with those files that belong to it and no
+ * others; its hash is that of the list of theirs, one "<hash>  <name>" a line, as sha256sum writes.
+ *
  * We copy rather than refer to the user's file, because a model that vanishes with somebody's download folder is no
  * model; on file systems that share blocks (FICLONE) the copy costs nothing, and `link` asks for a hard link. The hash is of the
  * bytes as they lie in our folder, read back after a clone or link: it is what `verify` compares.
@@ -29,6 +32,7 @@
 #include "ai/catalogue_impl.h"
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/log.h"
 #include "base/time.h"
 
 enum { COPY_BYTES = 4 << 20 };
@@ -87,7 +91,7 @@ static sv_rc bring_in(const sv_import_opts *o, const char *path, const char *to,
 {
     tell copying = {o, "copying", size}, hashing = {o, "hashing", size};
     if (o->link) {
-        if (link(path, to) != 0)
+        if (linkat(AT_FDCWD, path, AT_FDCWD, to, AT_SYMLINK_FOLLOW) != 0) /* downloads are often links into a store */
             return sv_fail_errno(err, "link '%s' into the data directory (without --link it is copied)", path);
         return hash_file(to, hex, &hashing, err);
     }
@@ -114,6 +118,73 @@ static sv_rc sync_dir(const char *path, sv_err *err)
     return SV_OK;
 }
 
+/* ---- models of several files ---- */
+
+static bool is_single(const sv_model_files *f)
+{
+    return f->is_gguf && f->n == 1;
+}
+
+static int64_t size_of(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 ? (int64_t)st.st_size : 0;
+}
+
+/* Calls `one` for each file with its path, and hashes the list of the hashes it gives. */
+typedef sv_rc (*hash_one)(const sv_import_opts *o, const char *path, const char *name, const char *to, char hex[65], sv_err *err);
+static sv_rc hash_all(const sv_model_files *f, const sv_import_opts *o, hash_one one, const char *to, char hex[65], sv_err *err)
+{
+    SV_AUTO(sv_buf_donep) sv_buf list;
+    uint8_t digest[32];
+    sv_buf_init(&list, 0);
+    for (size_t i = 0; i < f->n; i++) {
+        SV_AUTO(sv_freep) char *path = sv_model_files_path(f, i);
+        if (one(o, path, f->names[i], to, hex, err) != SV_OK)
+            return err->code;
+        sv_buf_addf(&list, "%s  %s\n", hex, f->names[i]);
+    }
+    sv_sha256(digest, list.p, list.n);
+    sv_hex(hex, digest, sizeof digest);
+    return SV_OK;
+}
+
+static sv_rc bring_one(const sv_import_opts *o, const char *path, const char *name, const char *to, char hex[65], sv_err *err)
+{
+    SV_AUTO(sv_freep) char *in = sv_xasprintf("%s/%s", to, name);
+    return bring_in(o, path, in, size_of(path), hex, err);
+}
+
+static sv_rc hash_in_place(const sv_import_opts *o, const char *path, const char *name, const char *to, char hex[65], sv_err *err)
+{
+    (void)name, (void)to;
+    return hash_file(path, hex, &(tell){o, "hashing", size_of(path)}, err);
+}
+
+/* All files of a model at `to`, which is a file or becomes a folder; synced. */
+static sv_rc bring_model(const sv_import_opts *o, const sv_model_files *f, const char *to, char hex[65], sv_err *err)
+{
+    if (is_single(f)) {
+        SV_AUTO(sv_freep) char *path = sv_model_files_path(f, 0);
+        return bring_in(o, path, to, (int64_t)f->n_bytes, hex, err);
+    }
+    if (mkdir(to, 0700) != 0)
+        return sv_fail_errno(err, "make '%s'", to);
+    return hash_all(f, o, bring_one, to, hex, err) == SV_OK ? sync_dir(to, err) : err->code;
+}
+
+/* The hash of a model that lies here. */
+static sv_rc hash_model(const char *path, char hex[65], sv_err *err)
+{
+    static const sv_import_opts quiet;
+    sv_model_files f = {0};
+    if (sv_model_files_find(&f, path, err) != SV_OK)
+        return err->code;
+    sv_rc rc = is_single(&f) ? hash_file(path, hex, &(tell){&quiet, "hashing", 0}, err) : hash_all(&f, &quiet, hash_in_place, NULL, hex, err);
+    sv_model_files_done(&f);
+    return rc;
+}
+
 /* ---- the folder ---- */
 
 /* Held until the fd is closed: one process changes the folder at a time. */
@@ -124,6 +195,14 @@ static sv_rc lock_store(const sv_catalogue *c, int *fd, sv_err *err)
     if (*fd < 0 || flock(*fd, LOCK_EX) != 0)
         return sv_fail_errno(err, "lock '%s'", path);
     return SV_OK;
+}
+
+static void drop(const char *folder, const char *name)
+{
+    SV_AUTO(sv_freep) char *path = sv_xasprintf("%s/%s", folder, name);
+    sv_err err = {0};
+    if (sv_remove_tree(path, &err) != SV_OK)
+        sv_log(SV_WARN, "models.sweep", "path='%s' error='%s'", path, err.msg);
 }
 
 /* Files that no row names: remains of an import that was cut off. Under the lock. */
@@ -143,16 +222,17 @@ static void sweep(sv_catalogue *c)
             used = strcmp(file, e->d_name) == 0;
         }
         if (!used)
-            unlinkat(dirfd(d), e->d_name, 0);
+            drop(c->store_dir, e->d_name);
     }
     sv_model_list_done(&all);
     closedir(d);
 }
 
-static void unlinkp(char **path)
+static void removep(char **path)
 {
+    sv_err none = {0};
     if (*path)
-        unlink(*path);
+        (void)!sv_remove_tree(*path, &none); /* what stays is swept by the next import */
     free(*path);
 }
 
@@ -218,40 +298,50 @@ static sv_rc check_id(sv_catalogue *c, const char *id, sv_err *err)
     return SV_OK;
 }
 
-/* "<hash>-<last part of the id>.gguf": readable, and two imports of different bytes never meet. */
-static char *store_name(const char *id, const char *sha256)
+/* "<hash>-<last part of the id>", with ".gguf" where it is a file: readable, and two imports of different bytes never meet. */
+static char *store_name(const char *id, const char *sha256, bool single)
 {
-    return sv_xasprintf("%.16s-%s.gguf", sha256, strrchr(id, '/') + 1);
+    return sv_xasprintf("%.16s-%s%s", sha256, strrchr(id, '/') + 1, single ? ".gguf" : "");
 }
 
-static sv_rc import_file(sv_catalogue *c, const sv_import_opts *o, const char *path, sv_err *err)
+/* Puts temp where models lie. The same bytes may be there already: for a file the rename replaces them, a folder stays. */
+static sv_rc settle(const sv_catalogue *c, const char *temp, const char *file, sv_err *err)
 {
-    sv_model_facts facts = {0};
-    struct stat st;
-    if (stat(path, &st) != 0)
-        return sv_fail_errno(err, "'%s'", path);
-    if (!S_ISREG(st.st_mode))
-        return sv_fail(err, SV_EINVAL, "'%s' is not a file: this release imports one GGUF file", path);
-    if (sv_engine_inspect(path, &facts, err) != SV_OK)
-        return err->code;
+    SV_AUTO(sv_freep) char *final = sv_xasprintf("%s/%s", c->store_dir, file);
+    if (rename(temp, final) != 0 && errno != ENOTEMPTY && errno != EEXIST)
+        return sv_fail_errno(err, "rename to '%s'", final);
+    return sync_dir(c->store_dir, err);
+}
 
+static sv_rc import_files(sv_catalogue *c, const sv_import_opts *o, const sv_model_files *files, const sv_model_facts *facts, sv_err *err)
+{
     SV_AUTO(sv_fd_closep) int lock = -1;
     if (lock_store(c, &lock, err) != SV_OK)
         return err->code;
     char random[17], sha256[65];
     sv_random_hex(random, 8);
-    SV_AUTO(unlinkp) char *temp = sv_xasprintf("%s/.in-%s", c->store_dir, random);
-    if (bring_in(o, path, temp, st.st_size, sha256, err) != SV_OK)
+    SV_AUTO(removep) char *temp = sv_xasprintf("%s/.in-%s", c->store_dir, random);
+    if (bring_model(o, files, temp, sha256, err) != SV_OK)
         return err->code;
-    SV_AUTO(sv_freep) char *file = store_name(o->id, sha256);
-    SV_AUTO(sv_freep) char *final = sv_xasprintf("%s/%s", c->store_dir, file);
-    if (rename(temp, final) != 0)
-        return sv_fail_errno(err, "rename to '%s'", final);
-    if (sync_dir(c->store_dir, err) != SV_OK)
+    SV_AUTO(sv_freep) char *file = store_name(o->id, sha256, is_single(files));
+    if (settle(c, temp, file, err) != SV_OK)
         return err->code;
-    row_arg row = {o->id, file, sha256, &facts};
+    row_arg row = {o->id, file, sha256, facts};
     sv_rc rc = sv_db_write(c->db, put_row, &row, err); /* inv. 1 */
     sweep(c);                                          /* the new file too, if its row was refused */
+    return rc;
+}
+
+static sv_rc import_model(sv_catalogue *c, const sv_import_opts *o, const char *path, sv_err *err)
+{
+    sv_model_facts facts = {0};
+    sv_model_files files = {0};
+    if (sv_model_files_find(&files, path, err) != SV_OK)
+        return err->code;
+    sv_rc rc = sv_engine_inspect(path, &facts, err);
+    if (rc == SV_OK)
+        rc = import_files(c, o, &files, &facts, err);
+    sv_model_files_done(&files);
     return rc;
 }
 
@@ -259,7 +349,7 @@ sv_rc sv_catalogue_import(sv_catalogue *c, const sv_import_opts *o, sv_err *err)
 {
     if (check_id(c, o->id, err) != SV_OK)
         return err->code;
-    return import_file(c, o, o->path, err);
+    return import_model(c, o, o->path, err);
 }
 
 /* ---- pull ---- */
@@ -323,7 +413,7 @@ static sv_rc pull_url(sv_catalogue *c, const sv_import_opts *o, sv_err *err)
     char random[17];
     sv_random_hex(random, 8);
     /* Beside the data, not in DATA/models/: another import's sweep must not take it while it grows. */
-    SV_AUTO(unlinkp) char *temp = sv_xasprintf("%s/.pull-%s", c->data_dir, random);
+    SV_AUTO(removep) char *temp = sv_xasprintf("%s/.pull-%s", c->data_dir, random);
     SV_AUTO(sv_fd_closep) int fd = open(temp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (fd < 0)
         return sv_fail_errno(err, "make '%s'", temp);
@@ -334,7 +424,7 @@ static sv_rc pull_url(sv_catalogue *c, const sv_import_opts *o, sv_err *err)
         return sv_fail_errno(err, "sync '%s'", temp);
     sv_import_opts local = *o;
     local.link = true; /* it is ours already, and on the same file system */
-    return import_file(c, &local, temp, err) == SV_OK ? SV_OK : sv_wrap(err, "what '%s' gave", o->path);
+    return import_model(c, &local, temp, err) == SV_OK ? SV_OK : sv_wrap(err, "what '%s' gave", o->path);
 }
 
 static sv_rc explain_id(sv_catalogue *c, const char *id, sv_err *err)
@@ -393,9 +483,7 @@ static sv_rc verify_one(const sv_model *m, sv_err *err)
     if (facts.size_bytes != m->facts.size_bytes)
         return sv_fail(err, SV_EFORMAT, "%zu bytes, imported with %zu", facts.size_bytes, m->facts.size_bytes);
     char hex[65];
-    static const sv_import_opts quiet;
-    const tell t = {&quiet, "hashing", (int64_t)facts.size_bytes};
-    if (hash_file(m->path, hex, &t, err) != SV_OK)
+    if (hash_model(m->path, hex, err) != SV_OK)
         return err->code;
     if (strcmp(hex, m->sha256) != 0)
         return sv_fail(err, SV_EFORMAT, "its bytes have changed: sha256 %.16s..., imported with %.16s...", hex, m->sha256);

@@ -283,7 +283,9 @@ static void bad_ids_and_files_are_refused(void **state)
     sv_map_close(&m);
     assert_int_not_equal(import(c, path, ID, &err), SV_OK);
     assert_true(err.msg[0] != 0);
-    assert_int_equal(import(c, p->root, ID, &err), SV_EINVAL);
+    assert_int_equal(import(c, p->root, ID, &err), SV_ENOENT); /* a folder without a model */
+    assert_non_null(strstr(err.msg, "has neither config.json nor a GGUF file"));
+    assert_int_equal(import(c, "/dev/null", ID, &err), SV_EFORMAT);
     assert_int_equal(import(c, "/nowhere/x.gguf", ID, &err), SV_ENOENT);
     assert_int_equal(files_in(p->data), 0);
     sv_catalogue_close(c);
@@ -363,6 +365,64 @@ static void pull_takes_urls_and_explains_ids(void **state)
     sv_catalogue_close(c);
 }
 
+#define PARTS SV_SOURCE_ROOT "/tests/reference/qwen3-00001-of-00002.gguf"
+
+static void a_model_in_parts_is_imported_whole(void **state)
+{
+    const place *p = *state;
+    sv_catalogue *c = open_at(p);
+    const sv_model *m = NULL;
+    sv_err err = {0};
+    char path[300];
+    must_import(c, PARTS, ID);
+    must_import(c, PARTS, ID); /* the same bytes again */
+    assert_int_equal(files_in(p->data), 1);
+    assert_int_equal(sv_catalogue_resolve(c, SV_STR(ID), &m, &err), SV_OK);
+    assert_string_equal(m->facts.arch, "qwen3");
+    snprintf(path, sizeof path, "%s/qwen3-00002-of-00002.gguf", m->path);
+    assert_true(sv_file_exists(path));
+    assert_int_equal(import(c, SV_SOURCE_ROOT "/tests/reference/qwen3-00002-of-00002.gguf", "a/b", &err), SV_EFORMAT);
+    assert_non_null(strstr(err.msg, "name the first"));
+    assert_int_equal(import(c, OTHER, ID, &err), SV_ECONFLICT);
+    assert_int_equal(sv_catalogue_verify(c, count_wrong, NULL, &err), SV_OK);
+
+    sv_map bytes = {0};
+    assert_int_equal(sv_map_open(&bytes, path, &err), SV_OK);
+    uint8_t *changed = sv_xcalloc(1, bytes.n);
+    memcpy(changed, bytes.p, bytes.n);
+    changed[bytes.n - 100] ^= 1;
+    assert_int_equal(sv_file_replace(path, changed, bytes.n, 0600, &err), SV_OK);
+    sv_map_close(&bytes);
+    free(changed);
+    n_wrong = 0;
+    assert_int_equal(sv_catalogue_verify(c, count_wrong, NULL, &err), SV_EFORMAT);
+    assert_int_equal(n_wrong, 1);
+    sv_model_unref(m);
+    assert_int_equal(sv_catalogue_remove(c, ID, &err), SV_OK);
+    assert_int_equal(files_in(p->data), 0);
+    sv_catalogue_close(c);
+}
+
+static void default_models_in_parts_count_once(void **state)
+{
+    const place *p = *state;
+    sv_err err = {0};
+    const sv_model *m = NULL;
+    for (int i = 1; i <= 2; i++) {
+        char from[300], to[300];
+        snprintf(from, sizeof from, SV_SOURCE_ROOT "/tests/reference/qwen3-%05d-of-00002.gguf", i);
+        snprintf(to, sizeof to, "%s/big-%05d-of-00002.gguf", p->models, i);
+        copy_file(from, to);
+    }
+    sv_catalogue *c = open_at(p);
+    assert_int_equal(sv_catalogue_resolve(c, SV_STR("@cf/selvedge/big"), &m, &err), SV_OK);
+    m = sv_model_unref(m);
+    sv_model_list l = sv_catalogue_list(c);
+    assert_int_equal(l.n, 111 + 1);
+    sv_model_list_done(&l);
+    sv_catalogue_close(c);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
@@ -371,7 +431,7 @@ int main(void)
         T(an_import_is_seen_by_a_catalogue_that_is_open_already), T(the_watch_thread_sees_a_removal),
         T(a_catalogue_id_keeps_its_price_and_gets_the_smaller_window), T(the_same_bytes_again_are_fine_and_others_are_not), T(a_link_brings_no_copy),
         T(bad_ids_and_files_are_refused), T(an_import_sweeps_what_a_crash_left), T(verify_finds_a_changed_byte_and_a_lost_file),
-        T(pull_takes_urls_and_explains_ids),
+        T(pull_takes_urls_and_explains_ids), T(a_model_in_parts_is_imported_whole), T(default_models_in_parts_count_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -8,18 +8,19 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "models/files.h" /* which files a model is made of: names and sizes, no tensors */
 
 typedef struct sv_model_facts {
     char arch[32];      /* "llama" */
     char name[96];      /* as the file names itself, or "" */
     char weights[16];   /* the type most bytes have: "Q4_K" */
     int64_t n_params;
-    size_t size_bytes;  /* of the file */
+    size_t size_bytes;  /* of the weights' files */
     int32_t n_ctx, n_vocab;
     bool has_template;
 } sv_model_facts;
 
-/* Opens the file as the engine would, with every check, and closes it: SV_OK means that it will load. Errors are one sentence that names file
+/* Opens the file or folder as the engine would, with every check, and closes it: SV_OK means that it will load. Errors are one sentence that names file
  * and tensor or key: SV_ENOENT, SV_EFORMAT, SV_EIO. */
 SV_MUST sv_rc sv_engine_inspect(const char *path, sv_model_facts *out, sv_err *err);
 

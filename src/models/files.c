@@ -35,6 +35,15 @@ void sv_model_files_done(sv_model_files *f)
     *f = (sv_model_files){0};
 }
 
+size_t sv_model_files_stem(const char *name)
+{
+    size_t len = strlen(name), n_stem = 0;
+    int no, n;
+    if (sv_gguf_is_part(name, &n_stem, &no, &n))
+        return no == 1 ? n_stem : 0;
+    return len > 5 && strcmp(name + len - 5, ".gguf") == 0 ? len - 5 : len;
+}
+
 /* A GGUF by its name in f->folder, with the parts that it begins. */
 static void add_gguf(sv_model_files *f, const char *name)
 {
@@ -78,9 +87,8 @@ static sv_rc find_gguf(const char *folder, char **name, sv_err *err)
     if (!d)
         return sv_fail_errno(err, "open '%s'", folder);
     for (struct dirent *e; (e = readdir(d));) {
-        size_t len = strlen(e->d_name), n_stem;
-        int no = 1, n_parts;
-        if (len < 6 || strcmp(e->d_name + len - 5, ".gguf") != 0 || (sv_gguf_is_part(e->d_name, &n_stem, &no, &n_parts) && no != 1))
+        size_t len = strlen(e->d_name);
+        if (len < 6 || strcmp(e->d_name + len - 5, ".gguf") != 0 || sv_model_files_stem(e->d_name) == 0)
             continue;
         free(found);
         found = sv_xstrdup(e->d_name);

@@ -78,13 +78,14 @@ static void a_folder_says_what_its_gguf_says(void **state)
         "attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon", "attention.sliding_window", "rope.freq_base", "rope.dimension_count",
         "rope.scaling.factor", "rope.scaling.original_context_length",
     };
-    static const struct { const char *name, *arch; } cases[] = {{"mistral", "llama"}, {"qwen2", "qwen2"}, {"qwen3", "qwen3"}, {"gpt2", "gpt2"}};
+    static const struct { const char *name, *gguf, *arch; } cases[] = {
+        {"mistral", "mistral.gguf", "llama"}, {"qwen2", "qwen2.gguf", "qwen2"}, {"qwen3", "qwen3-00001-of-00002.gguf", "qwen3"}, {"gpt2", "gpt2.gguf", "gpt2"}};
     for (size_t i = 0; i < SV_LEN(cases); i++) {
         char path[512];
         sv_gguf *file = NULL;
         sv_err err = {0};
         sv_str arch = {0};
-        snprintf(path, sizeof path, REFERENCE "%s.gguf", cases[i].name);
+        snprintf(path, sizeof path, REFERENCE "%s", cases[i].gguf);
         assert_int_equal(sv_gguf_open(&file, path, &err), SV_OK);
         snprintf(path, sizeof path, REFERENCE "%s", cases[i].name);
         sv_hf *h = open_hf(path, N_VOCAB);

@@ -31,13 +31,13 @@ def common(**more):
                 max_position_embeddings=N_CTX, rms_norm_eps=1e-5, attn_implementation="eager") | more
 
 
-# type: of the GGUF's matrices; dtype: of the folder's weights, which the GGUF's are made from; shards: files in the folder
+# type: of the GGUF's matrices; dtype: of the folder's weights, which the GGUF's are made from; shards, parts: files in folder and GGUF
 MODELS = {
     "mistral": dict(arch="llama", type="BF16", dtype=torch.bfloat16, shards=1, model=MistralForCausalLM,
                     config=MistralConfig(**common(num_key_value_heads=2, sliding_window=20, rope_parameters=THETA))),
     "qwen2": dict(arch="qwen2", type="F16", dtype=torch.float16, shards=2, model=Qwen2ForCausalLM,
                   config=Qwen2Config(**common(num_key_value_heads=2, tie_word_embeddings=True, rope_parameters=YARN))),
-    "qwen3": dict(arch="qwen3", type="BF16", dtype=torch.bfloat16, shards=1, model=Qwen3ForCausalLM,
+    "qwen3": dict(arch="qwen3", type="BF16", dtype=torch.bfloat16, shards=1, parts=2, model=Qwen3ForCausalLM,
                   config=Qwen3Config(**common(num_key_value_heads=1, head_dim=32, tie_word_embeddings=True, rope_parameters=THETA))),
     "llama3": dict(arch="llama", type="F16", dtype=torch.float16, shards=2, model=LlamaForCausalLM,
                    config=LlamaConfig(**common(num_key_value_heads=2, head_dim=24, tie_word_embeddings=True, rope_parameters=LLAMA3))),
@@ -124,6 +124,19 @@ def write_folder(folder, spec, state):
         json.dump({"metadata": {"total_size": sum(t.nbytes for t in state.values())}, "weight_map": where}, f, indent=1)
 
 
+def write_parts(folder, name, meta, tensors, n):
+    """One file, or n that llama.cpp's gguf-split might have made; the name of the first."""
+    if n == 1:
+        write_gguf(f"{folder}/{name}.gguf", meta, tensors)
+        return f"{name}.gguf"
+    names = [f"{name}-{i + 1:05}-of-{n:05}.gguf" for i in range(n)]
+    for i, part in enumerate(names):
+        own = tensors[len(tensors) * i // n:len(tensors) * (i + 1) // n]
+        split = {"split.no": i, "split.count": n, "split.tensors.count": len(tensors)}
+        write_gguf(f"{folder}/{part}", (meta if i == 0 else {}) | split, own)
+    return names[0]
+
+
 def numbers(model, seed):
     torch.manual_seed(seed)
     tokens = torch.randint(3, N_VOCAB, (N_TOKENS,))
@@ -166,8 +179,7 @@ def build(folder, name, spec):
     case = next(n for n in (numbers(model, seed) for seed in range(100)) if n)
     if name == "llama3":  # llama_tiny.py has made such a file
         return [{"file": name} | case]
-    write_gguf(f"{folder}/{name}.gguf", gguf_meta(spec["arch"], c), tensors)
-    return [{"file": f"{name}.gguf"} | case, {"file": name} | case]
+    return [{"file": write_parts(folder, name, gguf_meta(spec["arch"], c), tensors, spec.get("parts", 1))} | case, {"file": name} | case]
 
 
 def main(folder):
