@@ -12,14 +12,18 @@
 
 typedef struct sv_tokenizer sv_tokenizer;
 
-/* From a GGUF's tokenizer.ggml.* keys; copies what it needs. SV_EFORMAT names the key. */
+/* From a GGUF's tokenizer.ggml.* keys; copies what it needs. SV_EFORMAT names the key, and the model or splitter that is not known. */
 SV_MUST sv_rc sv_tokenizer_from_gguf(sv_tokenizer **out, const sv_gguf *g, sv_err *err);
+/* From the tokenizer.json of a Hugging Face folder, and its tokenizer_config.json for bos_token and eos_token; config may be empty.
+ * SV_EFORMAT names the member, and the kind of normalizer, splitter or model that is not known. */
+SV_MUST sv_rc sv_tokenizer_from_json(sv_tokenizer **out, sv_str json, sv_str config, sv_err *err);
 sv_tokenizer *sv_tokenizer_free(sv_tokenizer *t);
 SV_DEFINE_AUTO(sv_tokenizer, sv_tokenizer_free)
 
 enum {
     SV_TOK_BOS = 1,     /* begin with BOS where the model wants one */
     SV_TOK_SPECIAL = 2, /* control tokens written in the text become their ids (rendered templates); else they are plain text */
+    SV_TOK_EOS = 4,     /* end with what the model wants at the end ([SEP] of BERT, </s> of T5) */
 };
 typedef struct sv_tokens { int32_t *v; size_t n, cap; } sv_tokens; /* owned: free(v) */
 /* Appends the ids of text (any bytes; broken UTF-8 goes through byte fallback). At most max_tokens in all, those that out held

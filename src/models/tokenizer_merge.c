@@ -11,77 +11,56 @@
  *      exactly when both are as they were: by 1 any change of either makes the sum larger or the left one dead. */
 #include "models/tokenizer_impl.h"
 
-typedef struct cand {
-    float priority;
-    int32_t left;
-    uint32_t len; /* inv. 2 */
-    int32_t id;   /* of the pair joined */
-} cand;
-
-typedef struct heap {
-    cand *v;
-    size_t n, cap;
-} heap;
-
-static bool before(const cand *a, const cand *b)
+static bool before(const tok_cand *a, const tok_cand *b)
 {
     return a->priority > b->priority || (a->priority == b->priority && a->left < b->left);
 }
 
-static void sift_down(heap *h, size_t i)
+static void sift_down(tok_cand *v, size_t n)
 {
-    cand x = h->v[i];
-    for (size_t kid; (kid = 2 * i + 1) < h->n; i = kid) {
-        if (kid + 1 < h->n && before(&h->v[kid + 1], &h->v[kid]))
+    tok_cand x = v[0];
+    size_t i = 0;
+    for (size_t kid; (kid = 2 * i + 1) < n; i = kid) {
+        if (kid + 1 < n && before(&v[kid + 1], &v[kid]))
             kid++;
-        if (!before(&h->v[kid], &x))
+        if (!before(&v[kid], &x))
             break;
-        h->v[i] = h->v[kid];
+        v[i] = v[kid];
     }
-    h->v[i] = x;
+    v[i] = x;
 }
 
-static sv_rc push(heap *h, cand x, sv_err *err)
+static sv_rc push(tok_work *w, tok_cand x, sv_err *err)
 {
-    if (h->n == h->cap) {
-        size_t cap = h->cap ? 2 * h->cap : 64;
-        cand *v = sv_try_realloc(h->v, cap, sizeof *v);
-        if (!v)
-            return sv_fail(err, SV_ENOMEM, "no memory for %zu merge candidates", cap);
-        h->v = v;
-        h->cap = cap;
-    }
-    size_t i = h->n++;
-    for (; i > 0 && before(&x, &h->v[(i - 1) / 2]); i = (i - 1) / 2)
-        h->v[i] = h->v[(i - 1) / 2];
-    h->v[i] = x;
+    if (w->n_heap == w->cap_heap && sv_tok_reserve((void **)&w->heap, &w->cap_heap, w->n_heap + 1, sizeof x, err) != SV_OK)
+        return err->code;
+    size_t i = w->n_heap++;
+    for (; i > 0 && before(&x, &w->heap[(i - 1) / 2]); i = (i - 1) / 2)
+        w->heap[i] = w->heap[(i - 1) / 2];
+    w->heap[i] = x;
     return SV_OK;
 }
 
-static cand pop(heap *h)
+static tok_cand pop(tok_work *w)
 {
-    cand top = h->v[0];
-    h->v[0] = h->v[--h->n];
-    if (h->n > 0)
-        sift_down(h, 0);
+    tok_cand top = w->heap[0];
+    w->heap[0] = w->heap[--w->n_heap];
+    if (w->n_heap > 0)
+        sift_down(w->heap, w->n_heap);
     return top;
 }
 
-static void heap_donep(heap *h)
+sv_rc sv_tok_merge(const sv_tokenizer *t, const char *text, size_t n, tok_join_fn *join, tok_work *w, sv_err *err)
 {
-    free(h->v);
-}
-
-sv_rc sv_tok_merge(const sv_tokenizer *t, const char *text, tok_sym *syms, size_t n, tok_join_fn *join, sv_err *err)
-{
-    SV_AUTO(heap_donep) heap h = {0};
+    tok_sym *syms = w->syms;
+    w->n_heap = 0;
     for (size_t i = 0; i + 1 < n; i++) {
-        cand c = {.left = (int32_t)i, .len = syms[i].len + syms[i + 1].len};
-        if (join(t, text, &syms[i], &syms[i + 1], &c.id, &c.priority) && push(&h, c, err) != SV_OK)
+        tok_cand c = {.left = (int32_t)i, .len = syms[i].len + syms[i + 1].len};
+        if (join(t, text, &syms[i], &syms[i + 1], &c.id, &c.priority) && push(w, c, err) != SV_OK)
             return err->code;
     }
-    while (h.n > 0) {
-        cand best = pop(&h);
+    while (w->n_heap > 0) {
+        tok_cand best = pop(w);
         tok_sym *a = &syms[best.left];
         if (a->len == 0 || a->next < 0 || a->len + syms[a->next].len != best.len)
             continue; /* stale, inv. 2 */
@@ -98,8 +77,8 @@ sv_rc sv_tok_merge(const sv_tokenizer *t, const char *text, tok_sym *syms, size_
             if (lefts[k] < 0 || syms[lefts[k]].next < 0)
                 continue;
             const tok_sym *l = &syms[lefts[k]], *r = &syms[l->next];
-            cand c = {.left = lefts[k], .len = l->len + r->len};
-            if (join(t, text, l, r, &c.id, &c.priority) && push(&h, c, err) != SV_OK)
+            tok_cand c = {.left = lefts[k], .len = l->len + r->len};
+            if (join(t, text, l, r, &c.id, &c.priority) && push(w, c, err) != SV_OK)
                 return err->code;
         }
     }
