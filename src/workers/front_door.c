@@ -1,11 +1,13 @@
 /* front_door.c - one port for everything, and the trade we do not practise ourselves
  *
- * Why HAProxy: TLS, HTTP/2, retries, limits and queues are its craft. What we add is only the table host -> socket. Four settings without which
+ * Why HAProxy: TLS, HTTP/2, retries, limits and queues are its craft. What we add is only the table host -> socket. Five settings without which
  * it misbehaves with us (each was seen):
  *   - `option abortonclose`: else a client that leaves before the head of the answer is not noticed behind it, and a model goes on;
  *   - `disable-l7-retry unless GET HEAD`: else retry-on empty-response plays a POST twice;
  *   - the check that a route exists before `use-server`: a name it does not know falls to some other Worker;
- *   - long backlogs (ours: listen(4096)): a full one answers 503 at once.
+ *   - long backlogs (ours: listen(4096)): a full one answers 503 at once;
+ *   - `pool-max-conn -1 pool-purge-delay 5s` on each server added at run time: there, unlike in the file, both start at 0, and every
+ *     request would make a connection of its own (half the throughput).
  *
  * A Worker's server has the name KEY.GENERATION: each deployment has a socket of its own, so the route switches in one map entry and the old
  * process gets nothing new while it ends what it has.
@@ -243,7 +245,7 @@ void sv_front_door_route(sv_front_door *f, const char *host, const char *name, c
     free(sv_smap_put(f->hosts, sv_str_of(host), sv_xstrdup(name)));
     update_files(f);
     /* `set map` fails on a new key and `add map` on none: a second add would make a duplicate, so delete and add, in one command line. */
-    enqueue(f, sv_xasprintf("add server workers/%s unix@%s; enable server workers/%s; del map %s/hosts.map %s.localhost; "
+    enqueue(f, sv_xasprintf("add server workers/%s unix@%s pool-max-conn -1 pool-purge-delay 5s; enable server workers/%s; del map %s/hosts.map %s.localhost; "
                             "add map %s/hosts.map %s.localhost %s\n",
                             name, path, name, f->run_dir, host, f->run_dir, host, name),
             done_fn, arg);
