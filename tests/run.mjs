@@ -11,8 +11,8 @@ import path from 'node:path';
 import { Platform, command, counts, root, test } from './harness.mjs';
 
 const FUZZ_SECONDS = Number(process.env.FUZZ_SECONDS ?? 4);
-const THREADED = ['base', 'http', 'db', 'nn', 'engine', 'account', 'ai'];
-const LIBRARIES = ['base', 'http', 'db', 'nn', 'models', 'engine', 'account', 'ai', 'workers'];
+const THREADED = ['base', 'http', 'db', 'nn', 'vec', 'engine', 'account', 'ai', 'kv', 'd1', 'vectorize']; // suites; one that is not built is no error
+const LIBRARIES = [.../foreach dir : \[([^\]]*)\]/.exec(fs.readFileSync(path.join(root, 'meson.build'), 'utf8'))[1].matchAll(/'(\w+)'/g)].map((m) => m[1]).filter((l) => l !== 'cmd');
 const jobs = String(os.cpus().length);
 const now = () => ((Date.now() - started) / 1000).toFixed(0).padStart(4);
 const started = Date.now();
@@ -70,16 +70,17 @@ async function fuzz() {
   const dir = 'build-fuzz';
   await configure(dir, ['-Db_sanitize=address,undefined', '-Db_lundef=false', '--buildtype=debugoptimized', '-Dwerror=false'],
     { CC: 'clang', CFLAGS: '-fsanitize=fuzzer-no-link' });
+  const ninja = fs.readFileSync(path.join(root, dir, 'build.ninja'), 'utf8');
   for (const file of fs.readdirSync(path.join(root, 'tests/fuzz')).filter((f) => f.endsWith('_fuzz.c')).sort()) {
     const name = file.slice(0, -'_fuzz.c'.length);
     await test(`fuzz ${name}`, async () => {
       const wanted = /links:([^*]*)\*\//.exec(fs.readFileSync(path.join(root, 'tests/fuzz', file), 'utf8').split('\n')[0])?.[1].trim().split(/[\s,]+/) ?? LIBRARIES;
       const top = Math.max(...wanted.map((w) => LIBRARIES.indexOf(w)));
-      const libs = LIBRARIES.slice(0, top + 1).reverse().map((l) => `src/${l}/libsv-${l}.a`).filter((l) => fs.readFileSync(path.join(root, dir, 'build.ninja'), 'utf8').includes(`build ${l}:`));
-      const extra = [...fs.readFileSync(path.join(root, dir, 'build.ninja'), 'utf8').matchAll(/^build (\S+\.a):/gm)].map((m) => m[1]).filter((l) => !/\/libsv-(base|http|db|nn|models|engine|account|ai|workers)\.a$/.test(l));
+      const libs = LIBRARIES.slice(0, top + 1).reverse().map((l) => `src/${l}/libsv-${l}.a`).filter((l) => ninja.includes(`build ${l}:`));
+      const extra = [...ninja.matchAll(/^build (\S+\.a):/gm)].map((m) => m[1]).filter((l) => !LIBRARIES.some((name) => l.endsWith(`/libsv-${name}.a`)));
       await must(['ninja', '-C', dir, '-j', jobs, ...libs, ...extra]);
       const exe = path.join(root, dir, `${name}_fuzz`);
-      await must(['clang', '-std=gnu17', '-D_GNU_SOURCE', `-DSV_SOURCE_ROOT="${root}"`, '-Isrc', '-g', '-O1', '-fsanitize=fuzzer,address,undefined', '-fno-sanitize-recover=undefined',
+      await must(['clang', '-std=gnu17', '-D_GNU_SOURCE', `-DSV_SOURCE_ROOT="${root}"`, '-Isrc', '-isystem', '/usr/share/include/llhttp', '-DLLHTTP_STRICT_MODE=1', '-g', '-O1', '-fsanitize=fuzzer,address,undefined', '-fno-sanitize-recover=undefined',
         `tests/fuzz/${file}`, '-o', exe, '-Wl,--start-group', ...libs.map((l) => `${dir}/${l}`), ...extra.map((l) => `${dir}/${l}`), '-Wl,--end-group',
         '-ljansson', '-lcrypto', '-lsqlite3', '-lcurl', '-lwslay', '-lseccomp', '-lm', '-lpthread']);
       const seeds = path.join(root, 'tests/fuzz/seeds', name);
