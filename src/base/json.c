@@ -46,6 +46,19 @@ sv_rc sv_json_parse(json_t **out, sv_str text, sv_err *err)
     return SV_OK;
 }
 
+sv_rc sv_json_parse_lax(json_t **out, sv_str text, sv_err *err)
+{
+    json_error_t e;
+    if (sv_json_parse(out, text, err) == SV_OK)
+        return SV_OK;
+    json_t *j = too_deep(text) ? NULL : json_loadb(text.p ? text.p : "", text.n, JSON_DECODE_ANY | JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, &e);
+    if (!j)
+        return err->code;
+    *err = (sv_err){0};
+    *out = j;
+    return SV_OK;
+}
+
 static const json_t *member(const json_t *obj, const char *key)
 {
     const json_t *v = json_object_get(obj, key);

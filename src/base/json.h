@@ -15,6 +15,8 @@
 /* Any JSON value; nesting at most 512 (jansson's own bound is higher), duplicate keys: last wins, NUL in strings
  * allowed (use json_string_length). SV_EFORMAT: "line 1, column 17: ...". */
 SV_MUST sv_rc sv_json_parse(json_t **out, sv_str text, sv_err *err);
+/* The same for files of which only texts and names are read: a whole number beyond 64 bits is no error, but then all numbers are reals. */
+SV_MUST sv_rc sv_json_parse_lax(json_t **out, sv_str text, sv_err *err);
 static inline void sv_json_decrefp(json_t **j) { json_decref(*j); }
 
 /* Members of an object. `*out` keeps its value (the default) when the member is absent or null.

@@ -405,7 +405,7 @@ static sv_rc load_config(loader *l, sv_str config)
 {
     sv_tokenizer *t = l->t;
     SV_AUTO(sv_json_decrefp) json_t *j = NULL;
-    if (config.n > 0 && sv_json_parse(&j, config, l->err) != SV_OK)
+    if (config.n > 0 && sv_json_parse_lax(&j, config, l->err) != SV_OK)
         return sv_wrap(l->err, "tokenizer_config.json");
     t->bos = named_token(l, j, "bos_token");
     t->eos = named_token(l, j, "eos_token");

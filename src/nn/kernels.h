@@ -61,6 +61,9 @@ void sv_swiglu(float *y, const float *gate, const float *up, int64_t n);
  * below. Hendrycks & Gimpel 2016, arXiv:1606.08415. */
 void sv_gelu_tanh(float *x, int64_t n);
 
+/* x = gelu(x), the exact one: x/2 (1 + erf(x / sqrt(2))). Within 1e-6 absolute of float64, and relative above 0. */
+void sv_gelu_erf(float *x, int64_t n);
+
 /* The paged KV cache. A page holds SV_KV_PAGE positions of all layers; within it, one layer's part is
  *     keys    float32 [n_head_kv, head_dim, SV_KV_PAGE]   transposed: the scores of a page need no sum across lanes
  *     values  float32 [n_head_kv, SV_KV_PAGE, head_dim rounded up to 16]
@@ -91,6 +94,7 @@ typedef struct sv_attn {
     float *out;
     int32_t n_head;
     int32_t window; /* 0: all */
+    bool full;      /* encoders: every row of a chunk sees all of the sequence, 0 to pos + n_rows - 1; no window then */
     float scale;
     sv_kv_layout kv;
     const sv_attn_chunk *chunks;

@@ -459,12 +459,12 @@ static void attend(const sv_attn *a, const sv_attn_chunk *c, int32_t head_kv, in
         query *q = qs[i] = &queries[i];
         q->q = a->q + at;
         q->out = a->out + at;
-        q->pos = c->pos + row;
+        q->pos = c->pos + (a->full ? c->n_rows - 1 : row);
         q->max = -INFINITY;
         q->sum = 0.0f;
         memset(q->acc, 0, (size_t)stride * sizeof *q->acc);
     }
-    int32_t last = c->pos + (first + n - 1) / group_size; /* the last query's position, and the highest */
+    int32_t last = queries[n - 1].pos; /* the highest */
     int32_t out_of_sight = a->window > 0 && queries[0].pos >= a->window ? queries[0].pos + 1 - a->window : 0;
     for (int32_t page = out_of_sight / SV_KV_PAGE; page <= last / SV_KV_PAGE; page++) {
         const float *base = c->pages[page];

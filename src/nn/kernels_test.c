@@ -695,6 +695,21 @@ static void attention_gives_the_same_bits_however_prompts_are_cut_and_batched(vo
         }
 }
 
+static void the_exact_gelu_is_right(void **state)
+{
+    (void)state;
+    for (double v = -12; v <= 12; v += 0.0037) {
+        float x = (float)v;
+        double want = 0.5 * (double)x * (1 + erf((double)x / sqrt(2)));
+        sv_gelu_erf(&x, 1);
+        if (!(fabs((double)x - want) <= 1e-6 * (fabs(want) > 1 ? fabs(want) : 1)))
+            fail_msg("gelu(%g) is %.9g, wanted %.12g", v, (double)x, want);
+    }
+    float far[4] = {-1e30f, -100, 100, 1e30f};
+    sv_gelu_erf(far, 4);
+    assert_true(far[0] == 0 && far[1] == 0 && far[2] == 100 && far[3] == 1e30f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -709,6 +724,7 @@ int main(void)
         cmocka_unit_test(rms_norm_is_right_in_place_and_row_by_row),
         cmocka_unit_test(layer_norm_is_right_in_place_and_row_by_row),
         cmocka_unit_test(gelu_is_right_and_the_same_at_every_place),
+        cmocka_unit_test(the_exact_gelu_is_right),
         cmocka_unit_test(rope_turns_pairs_by_their_position),
         cmocka_unit_test(rope_in_halves_turns_the_same_pairs),
         cmocka_unit_test(swiglu_is_right_for_every_length_and_place),
