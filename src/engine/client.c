@@ -57,6 +57,7 @@ struct sv_gen {
     void (*on_start)(sv_gen *g, const sv_usage *usage, void *arg);
     void (*on_text)(sv_gen *g, sv_str text, int32_t n_tokens, void *arg);
     void (*on_done)(sv_gen *g, sv_rc rc, sv_finish finish, const sv_usage *usage, const sv_err *err, void *arg);
+    void (*on_vectors)(sv_gen *g, sv_rc rc, const sv_vectors *v, const sv_err *err, void *arg); /* of an encoder's request; then on_done is NULL */
     void *arg;
 };
 
@@ -122,7 +123,10 @@ static void forget(sv_gen *g)
 static void end(sv_gen *g, sv_rc rc, sv_finish finish, const sv_usage *usage, const sv_err *err)
 {
     forget(g);
-    g->on_done(g, rc, finish, usage, err, g->arg);
+    if (g->on_vectors)
+        g->on_vectors(g, rc, NULL, err, g->arg);
+    else
+        g->on_done(g, rc, finish, usage, err, g->arg);
     free(g);
 }
 
@@ -308,7 +312,20 @@ static sv_rc on_gen_frame(sv_gen *g, const sv_frame *f, sv_err *err)
                 g->on_text(g, text, n_tokens, g->arg);
         }
         return rc;
+    case SV_WIRE_VECTORS: {
+        sv_vectors v = {0};
+        if (!g->on_vectors)
+            return sv_fail(err, SV_EFORMAT, "engine protocol: vectors for a generation");
+        if ((rc = sv_wire_get_vectors(&v, f, err)) == SV_OK) {
+            forget(g);
+            g->on_vectors(g, SV_OK, &v, NULL, g->arg);
+            free(g);
+        }
+        return rc;
+    }
     case SV_WIRE_DONE:
+        if (!g->on_done)
+            return sv_fail(err, SV_EFORMAT, "engine protocol: a text for an encoder's request");
         if ((rc = sv_wire_get_done(&finish, &usage, f, err)) == SV_OK)
             end(g, SV_OK, finish, &usage, NULL);
         return rc;
@@ -472,6 +489,27 @@ static sv_rc find_slot(sv_engine_client *c, uint32_t *id, sv_err *err)
     return SV_OK;
 }
 
+/* Enters the list and goes to the engine. */
+static sv_gen *begin(sv_engine_client *c, sv_gen what)
+{
+    sv_gen *g = sv_xnew0(sv_gen);
+    uint32_t id = what.id;
+    *g = what;
+    g->c = c;
+    g->at = c->gens_end;
+    *c->gens_end = c->slots[id % MAX_GENS] = g;
+    c->gens_end = &g->next;
+    c->n_gens++;
+    c->n_bytes += g->frame.n;
+    if (c->current) {
+        send_gen(g, c->current);
+        flush(c->current);
+    } else {
+        sv_timer_set(c->retry, 0); /* from the loop: connecting may end this very generation */
+    }
+    return g;
+}
+
 sv_rc sv_engine_generate(sv_gen **out, sv_engine_client *c, const sv_gen_opts *opts, sv_err *err)
 {
     uint32_t id = 0;
@@ -484,23 +522,25 @@ sv_rc sv_engine_generate(sv_gen **out, sv_engine_client *c, const sv_gen_opts *o
         sv_buf_done(&frame);
         return err->code;
     }
-    sv_gen *g = sv_xnew0(sv_gen);
-    *g = (sv_gen){.at = c->gens_end, .c = c, .id = id, .frame = frame, .on_start = opts->on_start, .on_text = opts->on_text,
-                  .on_done = opts->on_done, .arg = opts->arg};
-    *c->gens_end = c->slots[id % MAX_GENS] = g;
-    c->gens_end = &g->next;
-    c->n_gens++;
-    c->n_bytes += frame.n;
-    if (c->current) {
-        send_gen(g, c->current);
-        flush(c->current);
-    } else {
-        sv_timer_set(c->retry, 0); /* from the loop: connecting may end this very generation */
-    }
-    *out = g;
+    *out = begin(c, (sv_gen){.id = id, .frame = frame, .on_start = opts->on_start, .on_text = opts->on_text, .on_done = opts->on_done, .arg = opts->arg});
     return SV_OK;
 }
 
+sv_rc sv_engine_encode(sv_gen **out, sv_engine_client *c, const sv_encode_opts *opts, sv_err *err)
+{
+    uint32_t id = 0;
+    sv_buf frame;
+    SV_ASSERT(opts->on_done);
+    if (find_slot(c, &id, err) != SV_OK)
+        return err->code;
+    sv_buf_init(&frame, SV_WIRE_HEAD + SV_WIRE_MAX);
+    if (sv_wire_add_encode(&frame, id, opts, err) != SV_OK) {
+        sv_buf_done(&frame);
+        return err->code;
+    }
+    *out = begin(c, (sv_gen){.id = id, .frame = frame, .on_vectors = opts->on_done, .arg = opts->arg});
+    return SV_OK;
+}
 void sv_gen_cancel(sv_gen *g)
 {
     if (!g || g->done)

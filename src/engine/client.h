@@ -63,6 +63,27 @@ typedef struct sv_gen_opts {
 SV_MUST sv_rc sv_engine_generate(sv_gen **out, sv_engine_client *c, const sv_gen_opts *opts, sv_err *err);
 void sv_gen_cancel(sv_gen *g); /* no callback after it; the engine stops within one step. g is dead */
 
+/* Text encoders (models/encoder.h): texts in, one vector or one row of class logits a text out. */
+enum { SV_ENCODE_MAX_TEXTS = 1000 };
+typedef enum sv_encode_want { SV_ENCODE_MEAN, SV_ENCODE_CLS, SV_ENCODE_LOGITS } sv_encode_want;
+typedef struct sv_vectors {
+    int32_t n, dim, n_tokens; /* n_tokens: read, special ones too */
+    const void *v;            /* float32 [n][dim], at any address */
+    sv_str labels;            /* of the classes: a JSON list of strings; "[]" of a model without */
+} sv_vectors;
+typedef struct sv_encode_opts {
+    const char *model_path, *tenant;
+    const json_t *texts;  /* a list of strings, or of pairs [a, b] */
+    sv_encode_want want;  /* vectors have length 1 */
+    int32_t max_tokens;   /* of a text or pair; 0: what the model reads */
+    bool cut;             /* longer ones are cut; else SV_ELIMIT, api_code 5021 */
+    /* Exactly once, last: v is set where rc is SV_OK, and borrowed until the end of the call; else err, as of generations. */
+    void (*on_done)(sv_gen *g, sv_rc rc, const sv_vectors *v, const sv_err *err, void *arg);
+    void *arg;
+} sv_encode_opts;
+/* As sv_engine_generate; sv_gen_cancel takes it back. */
+SV_MUST sv_rc sv_engine_encode(sv_gen **out, sv_engine_client *c, const sv_encode_opts *opts, sv_err *err);
+
 /* Counters of the engine process, as JSON: {"pid","threads","connections","draining","models":[{"path","state","n_active","n_queued","n_jobs",
  * "kv_pages_used","kv_pages","tokens","steps","rows"}],"queue","tokens","steps","cancelled"}; state is loading, ready, stopping or failed (then with
  * "error"). done_fn once. */

@@ -24,6 +24,7 @@
 
 #include "base/log.h"
 #include "base/loop.h"
+#include "engine/encode.h"
 #include "engine/table.h"
 #include "engine/wire.h"
 
@@ -36,7 +37,9 @@ typedef struct conn conn;
 typedef struct call {
     struct call *next, **link; /* link: what points at this */
     conn *conn;
-    sv_job *job;
+    uint32_t id;
+    sv_job *job;       /* one of the two */
+    sv_encode *encode;
 } call;
 
 struct conn {
@@ -57,6 +60,7 @@ struct engine {
     sv_loop *loop;
     sv_compute *compute;
     sv_table *table;
+    sv_encoders *encoders;
     int listen_fd, signal_fd;
     sv_watch *listen_watch, *signal_watch;
     sv_timer *pause;  /* accept again */
@@ -89,15 +93,24 @@ static void call_free(call *k)
     free(k);
 }
 
+/* Nobody waits for it any more. */
+static void abandon(call *k)
+{
+    if (k->job) {
+        k->job->owner = NULL;
+        sv_table_cancel(k->job);
+    } else {
+        k->encode->owner = NULL;
+        atomic_store(&k->encode->cancel, true);
+    }
+    call_free(k);
+}
+
 static void conn_close(conn *c)
 {
     engine *e = c->e;
-    while (c->calls) {
-        sv_job *j = c->calls->job;
-        j->owner = NULL;
-        sv_table_cancel(j);
-        call_free(c->calls);
-    }
+    while (c->calls)
+        abandon(c->calls);
     *c->link = c->next;
     if (c->next)
         c->next->link = c->link;
@@ -194,12 +207,26 @@ static void on_end(sv_job *j, sv_rc rc, sv_finish finish, const sv_usage *usage,
     sv_job_free(j);
 }
 
+static void on_vectors(sv_encode *j)
+{
+    call *k = j->owner;
+    if (k) {
+        k->conn->dirty = true;
+        if (j->err.code == SV_OK)
+            sv_wire_add_vectors(&k->conn->out, j->id, &j->vectors);
+        else
+            sv_wire_add_fail(&k->conn->out, j->id, &j->err);
+        call_free(k);
+    }
+    sv_encode_free(j);
+}
+
 /* --- frames in ------------------------------------------------------------------------------------------------------ */
 
 static call *find_call(conn *c, uint32_t id)
 {
     call *k = c->calls;
-    while (k && k->job->id != id)
+    while (k && k->id != id)
         k = k->next;
     return k;
 }
@@ -226,6 +253,21 @@ static sv_rc job_from(sv_job **out, const sv_frame *f, sv_err *err)
     return rc;
 }
 
+static call *call_new(conn *c, call what)
+{
+    call *k = sv_xnew0(call);
+    *k = what;
+    k->next = c->calls;
+    k->link = &c->calls;
+    k->conn = c;
+    if (c->calls)
+        c->calls->link = &k->next;
+    c->calls = k;
+    c->n_calls++;
+    c->e->n_calls++;
+    return k;
+}
+
 static sv_rc submit(conn *c, const sv_frame *f, sv_err *err)
 {
     sv_job *j = NULL;
@@ -238,14 +280,21 @@ static sv_rc submit(conn *c, const sv_frame *f, sv_err *err)
         sv_job_free(j);
         return err->code;
     }
-    call *k = sv_xnew0(call);
-    *k = (call){.next = c->calls, .link = &c->calls, .conn = c, .job = j};
-    if (c->calls)
-        c->calls->link = &k->next;
-    c->calls = k;
-    c->n_calls++;
-    c->e->n_calls++;
-    j->owner = k;
+    j->owner = call_new(c, (call){.id = j->id, .job = j});
+    return SV_OK;
+}
+
+static sv_rc submit_encode(conn *c, const sv_frame *f, sv_err *err)
+{
+    sv_encode *j = sv_xnew0(sv_encode);
+    j->id = f->id;
+    sv_rc rc = c->n_calls >= MAX_CALLS ? sv_fail_api(err, SV_ELIMIT, 3040, "out of capacity: %d requests are under way on this connection", c->n_calls)
+                                       : sv_wire_get_encode(&j->req, f, err);
+    if (rc != SV_OK || sv_encoders_submit(c->e->encoders, j, err) != SV_OK) {
+        sv_encode_free(j);
+        return err->code;
+    }
+    j->owner = call_new(c, (call){.id = j->id, .encode = j});
     return SV_OK;
 }
 
@@ -256,7 +305,7 @@ static sv_rc on_generate(conn *c, const sv_frame *f, sv_err *err)
     sv_err why = {0};
     if (c->e->draining)
         sv_wire_add(&c->out, SV_WIRE_AGAIN, f->id, (sv_str){0});
-    else if (submit(c, f, &why) != SV_OK)
+    else if ((f->type == SV_WIRE_ENCODE ? submit_encode(c, f, &why) : submit(c, f, &why)) != SV_OK)
         sv_wire_add_fail(&c->out, f->id, &why);
     return SV_OK;
 }
@@ -291,14 +340,12 @@ static sv_rc on_frame(conn *c, const sv_frame *f, sv_err *err)
         return c->greeted ? sv_fail(err, SV_EFORMAT, "engine protocol: a second hello") : on_hello(c, f, err);
     switch (f->type) {
     case SV_WIRE_GENERATE:
+    case SV_WIRE_ENCODE:
         return on_generate(c, f, err);
     case SV_WIRE_CANCEL: {
         call *k = find_call(c, f->id);
-        if (k) { /* else its end is under way to the client */
-            k->job->owner = NULL;
-            sv_table_cancel(k->job);
-            call_free(k);
-        }
+        if (k) /* else its end is under way to the client */
+            abandon(k);
         check_drained(c->e);
         return SV_OK;
     }
@@ -433,6 +480,8 @@ static void engine_open(engine *e, const sv_engine_opts *o, const sigset_t *sign
         .model_bytes = o->model_bytes, .idle_ms = o->idle_ms,
         .sched = {.max_active = o->max_active, .max_queued = o->max_queued, .kv_bytes = o->kv_bytes},
         .on_start = on_start, .on_text = on_text, .on_end = on_end, .on_batch = flush_dirty, .arg = e});
+    e->encoders = sv_encoders_new(e->loop, e->compute, &(sv_encoders_opts){
+        .model_bytes = o->model_bytes, .idle_ms = o->idle_ms, .max_queued = o->max_queued, .on_end = on_vectors, .on_batch = flush_dirty, .arg = e});
     e->signal_fd = signalfd(-1, signals, SFD_NONBLOCK | SFD_CLOEXEC);
     SV_ASSERT(e->signal_fd >= 0);
     e->signal_watch = sv_loop_watch(e->loop, e->signal_fd, EPOLLIN, on_signal, e);
@@ -450,6 +499,7 @@ static void engine_close(engine *e)
     e->draining = false; /* nothing stops the loop but the table from here on */
     while (e->conns)
         conn_close(e->conns);
+    sv_encoders_free(e->encoders);
     sv_table_free(e->table);
     sv_compute_free(e->compute);
     sv_loop_free(e->loop);

@@ -26,6 +26,7 @@ static const struct { uint32_t min, max; } sizes[SV_WIRE_LAST + 1] = {
     [SV_WIRE_HELLO] = {8, 12},          [SV_WIRE_GENERATE] = {4, SV_WIRE_MAX}, [SV_WIRE_CANCEL] = {0, 0},
     [SV_WIRE_STATS] = {0, SV_WIRE_MAX}, [SV_WIRE_STARTED] = {8, 8},            [SV_WIRE_TEXT] = {4, SV_WIRE_MAX},
     [SV_WIRE_DONE] = {16, 16},          [SV_WIRE_FAIL] = {8, 8 + sizeof(((sv_err *)0)->msg) - 1},
+    [SV_WIRE_ENCODE] = {2, SV_WIRE_MAX}, [SV_WIRE_VECTORS] = {12, SV_WIRE_MAX},
     [SV_WIRE_AGAIN] = {0, 0},           [SV_WIRE_GOAWAY] = {0, 0},
 };
 
@@ -381,4 +382,106 @@ sv_rc sv_wire_add_gen(sv_buf *out, uint32_t id, const sv_gen_opts *opts, sv_err 
     if (out->failed)
         return sv_fail(err, SV_ELIMIT, "too many bytes wait for the engine");
     return SV_OK;
+}
+
+/* --- encoders ----------------------------------------------------------------------------------------------------- */
+
+static sv_rc check_texts(const json_t *texts, sv_err *err)
+{
+    size_t i, n = json_array_size(texts);
+    const json_t *t;
+    if (n < 1 || n > SV_ENCODE_MAX_TEXTS)
+        return sv_fail(err, SV_EINVAL, "%zu texts; 1 to %d", n, SV_ENCODE_MAX_TEXTS);
+    json_array_foreach(texts, i, t) {
+        bool pair = json_array_size(t) == 2 && json_is_string(json_array_get(t, 0)) && json_is_string(json_array_get(t, 1));
+        if (!json_is_string(t) && !pair)
+            return sv_fail(err, SV_EINVAL, "text %zu is neither a string nor a pair of strings", i);
+    }
+    return SV_OK;
+}
+
+sv_rc sv_wire_get_encode(sv_wire_encode *out, const sv_frame *f, sv_err *err)
+{
+    sv_wire_encode e = {0};
+    int64_t want = 0, max_tokens = 0;
+    if (expect(f, SV_WIRE_ENCODE, err) != SV_OK)
+        return err->code;
+    if (sv_json_parse(&e.json, f->payload, err) != SV_OK)
+        return sv_fail(err, SV_EINVAL, "request is not valid JSON");
+    e.model_path = sv_json_cstr(e.json, "model");
+    e.tenant = sv_json_cstr(e.json, "tenant");
+    e.texts = json_object_get(e.json, "texts");
+    if (!e.model_path || !e.model_path[0] || !e.tenant || strlen(e.tenant) >= SV_WIRE_MAX_TENANT)
+        (void)sv_fail(err, SV_EINVAL, "'model' or 'tenant' is missing or too long");
+    else if (check_texts(e.texts, err) == SV_OK && sv_json_int(e.json, "want", 0, SV_ENCODE_LOGITS, &want, err) == SV_OK &&
+             sv_json_int(e.json, "max_tokens", 0, INT32_MAX, &max_tokens, err) == SV_OK && sv_json_bool(e.json, "cut", &e.cut, err) == SV_OK) {
+        e.want = (sv_encode_want)want;
+        e.max_tokens = (int32_t)max_tokens;
+        *out = e;
+        return SV_OK;
+    }
+    sv_wire_encode_done(&e);
+    return err->code;
+}
+
+void sv_wire_encode_done(sv_wire_encode *e)
+{
+    json_decref(e->json);
+    e->json = NULL;
+}
+
+sv_rc sv_wire_get_vectors(sv_vectors *out, const sv_frame *f, sv_err *err)
+{
+    if (expect(f, SV_WIRE_VECTORS, err) != SV_OK)
+        return err->code;
+    const char *p = f->payload.p;
+    sv_vectors v = {.n = get_i32(p), .dim = get_i32(p + 4), .n_tokens = get_i32(p + 8), .v = p + 12};
+    size_t room = f->payload.n - 12;
+    if (v.n < 1 || v.dim < 1 || v.n > SV_ENCODE_MAX_TEXTS || (size_t)v.dim > room || (size_t)v.n * (size_t)v.dim * sizeof(float) > room)
+        return sv_fail(err, SV_EFORMAT, "engine protocol: %d vectors of %d in %zu bytes", v.n, v.dim, room);
+    size_t n_bytes = (size_t)v.n * (size_t)v.dim * sizeof(float);
+    v.labels = (sv_str){p + 12 + n_bytes, room - n_bytes};
+    *out = v;
+    return SV_OK;
+}
+
+sv_rc sv_wire_add_encode(sv_buf *out, uint32_t id, const sv_encode_opts *o, sv_err *err)
+{
+    if (!o->model_path || !o->model_path[0])
+        return sv_fail(err, SV_EINVAL, "a request needs a model");
+    if (check_texts(o->texts, err) != SV_OK)
+        return err->code;
+    SV_AUTO(sv_buf_donep) sv_buf b;
+    sv_buf_init(&b, SV_WIRE_MAX);
+    sv_buf_adds(&b, "{\"model\":");
+    sv_json_add_str(&b, sv_str_of(o->model_path));
+    sv_buf_adds(&b, ",\"tenant\":");
+    sv_json_add_str(&b, sv_str_of(o->tenant ? o->tenant : ""));
+    sv_buf_addf(&b, ",\"want\":%d,\"max_tokens\":%" PRId32 ",\"cut\":%s,\"texts\":", (int)o->want, o->max_tokens, o->cut ? "true" : "false");
+    sv_json_add_value(&b, o->texts);
+    sv_buf_addc(&b, '}');
+    if (b.failed)
+        return sv_fail(err, SV_ELIMIT, "the request is over %d MiB", SV_WIRE_MAX >> 20);
+    sv_wire_add(out, SV_WIRE_ENCODE, id, sv_buf_str(&b));
+    return out->failed ? sv_fail(err, SV_ELIMIT, "too many bytes wait for the engine") : SV_OK;
+}
+
+void sv_wire_add_vectors(sv_buf *out, uint32_t id, const sv_vectors *v)
+{
+    SV_AUTO(sv_buf_donep) sv_buf b;
+    sv_buf_init(&b, SV_WIRE_MAX);
+    char head[12];
+    put32(head, (uint32_t)v->n);
+    put32(head + 4, (uint32_t)v->dim);
+    put32(head + 8, (uint32_t)v->n_tokens);
+    sv_buf_add(&b, head, sizeof head);
+    sv_buf_add(&b, v->v, (size_t)v->n * (size_t)v->dim * sizeof(float));
+    sv_buf_add(&b, v->labels.p, v->labels.n);
+    if (b.failed) {
+        sv_err err = {0};
+        (void)sv_fail(&err, SV_ELIMIT, "the answer is over %d MiB", SV_WIRE_MAX >> 20);
+        sv_wire_add_fail(out, id, &err);
+    } else {
+        sv_wire_add(out, SV_WIRE_VECTORS, id, sv_buf_str(&b));
+    }
 }

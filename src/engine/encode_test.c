@@ -1,0 +1,107 @@
+/* Requests to encoders through a queue, a thread and batches, checked against running the model alone */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "engine/encode.h"
+#include "models/encoder.h"
+
+#define MODEL SV_SOURCE_ROOT "/tests/reference/encoders/distilbert"
+
+enum { N = 5 };
+static sv_loop *loop;
+static int n_ended;
+static sv_encode *ended_jobs[N];
+
+static void on_end(sv_encode *j) { ended_jobs[j->id] = j; n_ended++; }
+static void on_batch(void *arg)
+{
+    (void)arg;
+    if (n_ended == N)
+        sv_loop_stop(loop);
+}
+
+static sv_encode *job(uint32_t id, const char *path, sv_encode_want want, const char *texts, bool cut)
+{
+    sv_encode *j = sv_xnew0(sv_encode);
+    sv_err err = {0};
+    sv_buf b;
+    sv_frame f;
+    size_t used;
+    SV_AUTO(sv_json_decrefp) json_t *list = json_loads(texts, 0, NULL);
+    sv_buf_init(&b, 0);
+    assert_int_equal(sv_wire_add_encode(&b, id + 1, &(sv_encode_opts){.model_path = path, .tenant = "t", .texts = list, .want = want, .cut = cut}, &err), SV_OK);
+    assert_int_equal(sv_wire_parse(&f, &used, sv_buf_str(&b), &err), SV_OK);
+    assert_int_equal(sv_wire_get_encode(&j->req, &f, &err), SV_OK);
+    sv_buf_done(&b);
+    j->id = id;
+    return j;
+}
+
+static void alone(float *out, const char *text)
+{
+    SV_AUTO(sv_encoder_closep) sv_encoder *e = NULL;
+    SV_AUTO(sv_encoder_ws_freep) sv_encoder_ws *ws = NULL;
+    SV_AUTO(sv_pool_freep) sv_pool *pool = sv_pool_new(1);
+    sv_err err = {0};
+    sv_tokens t = {0};
+    sv_encoder_seq seq = {.out = out};
+    assert_int_equal(sv_encoder_open(&e, MODEL, &err), SV_OK);
+    assert_int_equal(sv_encoder_ws_new(&ws, e, 64, &err), SV_OK);
+    assert_int_equal(sv_encoder_tokens(e, &(sv_encoder_text){.text = sv_str_of(text), .cut = true}, &t, &seq.n_first, &err), SV_OK);
+    seq.tokens = t.v;
+    seq.n_tokens = (int32_t)t.n;
+    sv_encoder_run(e, ws, pool, &seq, 1, SV_WANT_LOGITS);
+    free(t.v);
+}
+
+static void requests_share_batches_and_each_gets_its_own_end(void **state)
+{
+    (void)state;
+    sv_err err = {0};
+    float want[2], got[2];
+    loop = sv_loop_new();
+    sv_compute *c = sv_compute_new(2);
+    sv_encoders *t = sv_encoders_new(loop, c, &(sv_encoders_opts){.on_end = on_end, .on_batch = on_batch});
+    sv_encode *jobs[N] = {
+        job(0, MODEL, SV_ENCODE_LOGITS, "[\"this film is great\", \"x\", [\"a river\", \"stone\"]]", true),
+        job(1, MODEL, SV_ENCODE_MEAN, "[\"bread and water\", \"music\"]", true),
+        job(2, MODEL, SV_ENCODE_LOGITS, "[\"a river a river a river a river a river a river a river a river a river a river a river a river a river a river a river a river a river a river a river a river a river a river\"]", false),
+        job(3, SV_SOURCE_ROOT "/tests/reference/encoders/bert", SV_ENCODE_LOGITS, "[\"x\"]", true),
+        job(4, MODEL, SV_ENCODE_LOGITS, "[\"this film is great\"]", true)};
+    for (int i = 0; i < N; i++)
+        assert_int_equal(sv_encoders_submit(t, jobs[i], &err), SV_OK);
+    sv_loop_run(loop);
+    assert_int_equal(ended_jobs[0]->err.code, SV_OK);
+    assert_int_equal(ended_jobs[0]->vectors.n, 3);
+    alone(want, "this film is great");
+    memcpy(got, ended_jobs[0]->vectors.v, sizeof got);
+    assert_memory_equal(got, want, sizeof got);
+    assert_memory_equal(ended_jobs[4]->vectors.v, want, sizeof want);
+    assert_true(sv_str_is(ended_jobs[0]->vectors.labels, "[\"NEGATIVE\",\"POSITIVE\"]"));
+    const float *v = ended_jobs[1]->vectors.v;
+    double sum = 0;
+    for (int i = 0; i < 36; i++)
+        sum += (double)v[36 + i] * (double)v[36 + i];
+    assert_true(fabs(sum - 1) < 1e-5);
+    assert_int_equal(ended_jobs[2]->err.api_code, 5021);
+    assert_int_equal(ended_jobs[3]->err.code, SV_EINVAL); /* no classes */
+    for (int i = 0; i < N; i++)
+        sv_encode_free(ended_jobs[i]);
+    assert_int_equal(sv_encoders_submit(t, jobs[0] = job(0, "/nowhere", SV_ENCODE_MEAN, "[\"x\"]", true), &err), SV_ENOENT);
+    sv_encode_free(jobs[0]);
+    sv_encoders_free(t);
+    sv_compute_free(c);
+    sv_loop_free(loop);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(requests_share_batches_and_each_gets_its_own_end)};
+    return cmocka_run_group_tests_name("encode", tests, NULL, NULL);
+}
