@@ -53,6 +53,24 @@ typedef enum sv_limit_id {
     SV_LIMIT_AI_STOP_BYTES,     /* one of them */
     SV_LIMIT_AI_QUEUE,          /* requests that wait for one model, besides those it computes */
     SV_LIMIT_MODEL_NAME_BYTES,
+    /* D1 */
+    SV_LIMIT_D1_DATABASES,      /* of an account */
+    SV_LIMIT_D1_NAME_BYTES,
+    SV_LIMIT_D1_SIZE_BYTES,     /* of a database */
+    SV_LIMIT_D1_SQL_BYTES,      /* one statement */
+    SV_LIMIT_D1_PARAMS,         /* of a statement */
+    SV_LIMIT_D1_VALUE_BYTES,    /* a text, a blob, a row */
+    SV_LIMIT_D1_COLUMNS,        /* of a table, of a result */
+    SV_LIMIT_D1_FUNCTION_ARGS,
+    SV_LIMIT_D1_PATTERN_BYTES,  /* of LIKE and GLOB */
+    SV_LIMIT_D1_QUERY_MS,       /* a request with all its statements */
+    SV_LIMIT_D1_WAIT_MS,        /* for requests before it */
+    SV_LIMIT_D1_QUEUE,          /* requests that wait for one database */
+    SV_LIMIT_D1_BATCH,          /* statements of a request's list */
+    SV_LIMIT_D1_BODY_BYTES,
+    SV_LIMIT_D1_RESULT_BYTES,
+    SV_LIMIT_D1_IMPORT_BYTES,
+    SV_LIMIT_D1_HISTORY_MS,     /* how far back time travel goes */
     /* Vectorize */
     SV_LIMIT_VEC_INDEXES,          /* of an account */
     SV_LIMIT_VEC_NAME_BYTES,       /* of an index */
@@ -74,24 +92,6 @@ typedef enum sv_limit_id {
     SV_LIMIT_VEC_DELETE_IDS,
     SV_LIMIT_VEC_LIST,             /* ids of a page */
     SV_LIMIT_VEC_OPEN,             /* indexes held open, of all accounts */
-    /* D1 */
-    SV_LIMIT_D1_DATABASES,      /* of an account */
-    SV_LIMIT_D1_NAME_BYTES,
-    SV_LIMIT_D1_SIZE_BYTES,     /* of a database */
-    SV_LIMIT_D1_SQL_BYTES,      /* one statement */
-    SV_LIMIT_D1_PARAMS,         /* of a statement */
-    SV_LIMIT_D1_VALUE_BYTES,    /* a text, a blob, a row */
-    SV_LIMIT_D1_COLUMNS,        /* of a table, of a result */
-    SV_LIMIT_D1_FUNCTION_ARGS,
-    SV_LIMIT_D1_PATTERN_BYTES,  /* of LIKE and GLOB */
-    SV_LIMIT_D1_QUERY_MS,       /* a request with all its statements */
-    SV_LIMIT_D1_WAIT_MS,        /* for requests before it */
-    SV_LIMIT_D1_QUEUE,          /* requests that wait for one database */
-    SV_LIMIT_D1_BATCH,          /* statements of a request's list */
-    SV_LIMIT_D1_BODY_BYTES,
-    SV_LIMIT_D1_RESULT_BYTES,
-    SV_LIMIT_D1_IMPORT_BYTES,
-    SV_LIMIT_D1_HISTORY_MS,     /* how far back time travel goes */
     SV_N_LIMITS,
 } sv_limit_id;
 
