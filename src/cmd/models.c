@@ -14,7 +14,7 @@
 static const char usage[] =
     "usage: selvedge models list [--all]              models with weights here; with --all, the whole catalogue\n"
     "       selvedge models import PATH --as ID [--link]\n"
-    "                                                 a GGUF file (of several parts the first), or a folder with one,\n"
+    "                                                 a GGUF file (of several parts the first) or a Hugging Face folder,\n"
     "                                                 copied (or hard-linked) into the data directory\n"
     "       selvedge models pull ID|URL [--as ID]     from file://, http:// or https://\n"
     "       selvedge models remove ID\n"

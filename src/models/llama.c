@@ -193,7 +193,7 @@ static sv_rc load(sv_llm *m, sv_err *err)
 {
     llama *l = m->weights = sv_xnew0(llama);
     const sv_llm_info *p = &m->info;
-    l->halves = m->family->traits & HALVES;
+    l->halves = m->halves || (m->family->traits & HALVES);
     if (read_shape(m, l, err) != SV_OK)
         return err->code;
     l->freqs = sv_xcalloc((size_t)m->n_rot / 2, sizeof *l->freqs);

@@ -1,4 +1,4 @@
-/* llm.c - opens a language model file, and flattens a step into rows
+/* llm.c - opens a language model, and flattens a step into rows
  *
  * What all families share lives here: the file, tokenizer, template and reference count on one side; on the other, turning a step's
  * chunks into plain rows. A family (llama.c) sees `n_rows` rows, each with a token, a position and a page, and does with
@@ -76,7 +76,7 @@ sv_rc sv_llm_vector(sv_llm *m, const float **out, const char *fmt, int i_layer, 
     }
     if (sv_llm_matrix(m, &t, fmt, i_layer, n, 1, err) != SV_OK)
         return err->code;
-    if (t->type != SV_F32)
+    if (t->type != SV_F32 || (uintptr_t)t->data % sizeof(float) != 0)
         return keep_vector(m, out, t, n, err);
     *out = t->data;
     return SV_OK;
@@ -177,40 +177,63 @@ static sv_rc find_family(sv_llm *m, sv_err *err)
     return sv_fail(err, SV_EFORMAT, "architecture '%s' is not supported; supported: %s", m->info.arch, sv_buf_cstr(&all));
 }
 
+void sv_llm_set_template(sv_llm *m, sv_str source, const char *where)
+{
+    sv_err why = {0}; /* a template that does not compile harms those who need it only */
+    if (sv_template_compile(&m->template, source, &why) != SV_OK)
+        m->template_error = sv_xasprintf("%s: %s", where, why.msg);
+}
+
 static sv_rc read_text_parts(sv_llm *m, sv_err *err)
 {
     sv_str name = {0}, source = {0};
-    sv_err why = {0}; /* a template that does not compile harms those who need it only */
     if (sv_gguf_str(m->gguf, "general.name", &name, err) != SV_OK || sv_gguf_str(m->gguf, "tokenizer.chat_template", &source, err) != SV_OK)
         return err->code;
     copy_text(m->info.name, sizeof m->info.name, name);
     if (sv_tokenizer_from_gguf(&m->tokenizer, m->gguf, err) != SV_OK)
         return err->code;
-    if (source.p && sv_template_compile(&m->template, source, &why) != SV_OK)
-        m->template_error = sv_xasprintf("key 'tokenizer.chat_template': %s", why.msg);
+    if (source.p)
+        sv_llm_set_template(m, source, "key 'tokenizer.chat_template'");
     return SV_OK;
 }
 
+/* The family and the tokenizer are known. */
 static sv_rc load(sv_llm *m, sv_err *err)
 {
-    if (find_family(m, err) != SV_OK)
-        return err->code;
     measure(m);
-    if (read_text_parts(m, err) != SV_OK)
-        return err->code;
     m->info.n_vocab = sv_tokenizer_n_vocab(m->tokenizer); /* inv. 2: the family checks the embedding against it */
     return m->family->load(m, err);
+}
+
+static sv_rc open_file(sv_llm *m, const char *path, sv_err *err)
+{
+    if (sv_gguf_open(&m->file, path, err) != SV_OK)
+        return err->code;
+    m->gguf = m->file;
+    m->info.size_bytes = sv_gguf_size(m->gguf);
+    if (find_family(m, err) != SV_OK || read_text_parts(m, err) != SV_OK || load(m, err) != SV_OK)
+        return sv_wrap(err, "'%s'", path);
+    return SV_OK;
+}
+
+static sv_rc open_folder(sv_llm *m, const char *folder, sv_err *err)
+{
+    if (sv_llm_read_folder(m, folder, err) != SV_OK)
+        return err->code;
+    m->gguf = sv_hf_gguf(m->hf);
+    m->halves = true;
+    m->info.size_bytes = sv_hf_size(m->hf);
+    const char *slash = strrchr(folder, '/');
+    copy_text(m->info.name, sizeof m->info.name, sv_str_of(slash && slash[1] ? slash + 1 : folder));
+    if (find_family(m, err) != SV_OK || load(m, err) != SV_OK)
+        return sv_wrap(err, "'%s'", folder);
+    return SV_OK;
 }
 
 static sv_rc open_files(sv_llm *m, const sv_model_files *files, sv_err *err)
 {
     SV_AUTO(sv_freep) char *first = sv_model_files_path(files, 0);
-    if (!files->is_gguf)
-        return sv_fail(err, SV_EFORMAT, "'%s' is a Hugging Face folder, which this release does not run; take its GGUF", files->folder);
-    if (sv_gguf_open(&m->gguf, first, err) != SV_OK)
-        return err->code;
-    m->info.size_bytes = sv_gguf_size(m->gguf);
-    return load(m, err) == SV_OK ? SV_OK : sv_wrap(err, "'%s'", first);
+    return files->is_gguf ? open_file(m, first, err) : open_folder(m, files->folder, err);
 }
 
 sv_rc sv_llm_open(sv_llm **out, const char *path, sv_err *err)
@@ -246,7 +269,8 @@ sv_llm *sv_llm_unref(sv_llm *m)
     for (size_t i = 0; i < m->n_vectors; i++)
         free(m->vectors[i]);
     free(m->vectors);
-    sv_gguf_close(m->gguf);
+    sv_gguf_close(m->file);
+    sv_hf_close(m->hf);
     free(m);
     return NULL;
 }

@@ -28,16 +28,17 @@ typedef struct sv_llm_ws sv_llm_ws; /* scratch memory for steps of up to max_row
 
 typedef struct sv_llm_info {
     char arch[32];      /* "llama" */
-    char name[96];      /* general.name or "" */
+    char name[96];      /* general.name or ""; of a folder its name */
     char weights[16];   /* the type most bytes have: "Q4_K" */
     int64_t n_params;
-    size_t size_bytes;  /* of the file */
+    size_t size_bytes;  /* of the weights' files */
     int32_t n_ctx;      /* trained context */
     int32_t n_vocab, n_embd, n_layer, n_head, n_head_kv, head_dim, n_ff;
 } sv_llm_info;
 
-/* Opens a GGUF of a known family: checks every hyper-parameter and that each tensor is there with the right shape before anything
- * runs. Errors are one sentence naming file and tensor or key. The result has one reference. */
+/* Opens a GGUF (a file, the first of its parts, or a folder with one) or a Hugging Face folder, of a known family: checks every
+ * hyper-parameter and that each tensor is there with the right shape before anything runs. Errors are one sentence naming file and tensor
+ * or key. The result has one reference. */
 SV_MUST sv_rc sv_llm_open(sv_llm **out, const char *path, sv_err *err);
 sv_llm *sv_llm_ref(sv_llm *m);
 sv_llm *sv_llm_unref(sv_llm *m); /* NULL is fine; returns NULL */

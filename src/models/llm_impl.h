@@ -4,6 +4,7 @@
 
 #include <stdatomic.h>
 
+#include "models/hf.h"
 #include "models/llm.h"
 #include "nn/gguf.h"
 #include "nn/kernels.h"
@@ -21,11 +22,14 @@ extern const sv_family sv_family_llama, sv_family_qwen2, sv_family_qwen3, sv_fam
 struct sv_llm {
     _Atomic int32_t n_refs;
     const sv_family *family;
-    sv_gguf *gguf;
+    sv_gguf *file;       /* one of these two is open, */
+    sv_hf *hf;
+    const sv_gguf *gguf; /* and this is how it is read */
     sv_llm_info info;
     sv_tokenizer *tokenizer;
     sv_template *template;
     char *template_error; /* NULL: it compiled, or there is none */
+    bool halves;    /* rows of q and k as Hugging Face has them: a rotated pair lies half a head apart */
     int32_t n_rot;  /* numbers of a head that turn with the position */
     void *weights;  /* the family's */
     float **vectors; /* those that the file has in another type than float32 */
@@ -52,6 +56,11 @@ struct sv_llm_ws {
     float **logits;         /* and where they go */
     int32_t n_rows, n_chunks, n_out;
 };
+
+/* Tokenizer, template and m->hf from a folder. */
+SV_MUST sv_rc sv_llm_read_folder(sv_llm *m, const char *folder, sv_err *err);
+/* Compiles; why it does not is kept (llm.h). `where` is where it was written. */
+void sv_llm_set_template(sv_llm *m, sv_str source, const char *where);
 
 /* The named tensor with exactly these dims (n_out 0: a vector), of a type that kernels take. `fmt` has at most one %d, for
  * i_layer. SV_EFORMAT names the tensor and both shapes. */
