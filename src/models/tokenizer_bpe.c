@@ -128,13 +128,16 @@ static size_t make_symbols(const sv_tokenizer *t, sv_str text, tok_sym *syms)
         uint32_t cp;
         len = t->byte_level ? 1 : sv_uni_get(text.p + i, text.n - i, &cp);
         int32_t id = symbol_id(t, text.p + i, len, i + len == text.n);
+        if (id < 0 && t->byte_level && t->unk < 0)
+            continue; /* a vocabulary without this byte: its own library does not see it either */
         bool as_bytes = id < 0 && !t->byte_level && has_bytes(t, text.p + i, len);
         size_t parts = as_bytes ? len : 1;
         for (size_t k = 0; k < parts; k++, n++)
             syms[n] = (tok_sym){(uint32_t)(i + k), (uint32_t)(len / parts), (int32_t)n - 1, (int32_t)n + 1,
                                 as_bytes ? t->byte_id[(uint8_t)text.p[i + k]] : id};
     }
-    syms[n - 1].next = -1;
+    if (n > 0)
+        syms[n - 1].next = -1;
     return n;
 }
 
@@ -147,8 +150,8 @@ sv_rc sv_tok_encode_bpe(const sv_tokenizer *t, sv_str text, tok_sink *sink)
     if (sv_tok_reserve((void **)&w->syms, &w->cap_syms, text.n, sizeof *w->syms, sink->err) != SV_OK)
         return sink->err->code;
     size_t n = make_symbols(t, text, w->syms);
-    if (sv_tok_merge(t, text.p, n, join_by_rank, w, sink->err) != SV_OK)
-        return sink->err->code;
+    if (n == 0 || sv_tok_merge(t, text.p, n, join_by_rank, w, sink->err) != SV_OK)
+        return n == 0 ? SV_OK : sink->err->code;
     bool after_unknown = false;
     for (int32_t i = 0; i >= 0; i = w->syms[i].next) {
         bool unknown = w->syms[i].id < 0;

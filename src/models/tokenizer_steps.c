@@ -103,14 +103,15 @@ static void lower(sv_buf *out, sv_str s)
     }
 }
 
-/* Control characters as BERT's authors see them: category C, unassigned and broken ones too, but for white space. */
+/* Control characters as the library that ships BERT's vocabularies sees them: the assigned ones of category C but for white space, and
+ * what stands for broken text. */
 static void clean(sv_buf *out, sv_str s)
 {
     for (size_t i = 0; i < s.n;) {
         uint32_t c;
         i += sv_uni_get(s.p + i, s.n - i, &c);
         int k = sv_uni_category(c);
-        bool other = k == SV_UNI_CC || k == SV_UNI_CF || k == SV_UNI_CN || k == SV_UNI_CO || k == SV_UNI_CS;
+        bool other = k == SV_UNI_CC || k == SV_UNI_CF || k == SV_UNI_CO || c >= SV_UNI_BROKEN;
         if (c == '\t' || c == '\n' || c == '\r')
             other = false;
         if (!other && c != 0xfffd)
@@ -174,7 +175,8 @@ static void replace(sv_buf *out, sv_str s, const tok_step *step)
             to = from + step->n_text;
         }
         sv_buf_add(out, s.p + done, from - done);
-        sv_buf_add(out, step->with, step->n_with);
+        if (step->n_with > 0)
+            sv_buf_add(out, step->with, step->n_with);
         done = to;
     }
     sv_buf_add(out, s.p + done, s.n - done);
