@@ -37,7 +37,7 @@ typedef struct sv_sampling { /* all zeros: greedy */
 
 typedef struct sv_gen_opts {
     const char *model_path;  /* the GGUF to use; loaded on first use */
-    const char *tenant;      /* account id: fairness and, later, prefix sharing within it */
+    const char *tenant;      /* account id: turns go round among accounts, and only within one are beginnings of prompts kept and found */
     /* exactly one of the two */
     const json_t *messages;  /* [{role, content}], rendered by the model's chat template; plain fallback where it has none */
     sv_str prompt;           /* raw text, no template; control tokens written in it count as such; BOS is added where the
@@ -85,7 +85,7 @@ typedef struct sv_encode_opts {
 SV_MUST sv_rc sv_engine_encode(sv_gen **out, sv_engine_client *c, const sv_encode_opts *opts, sv_err *err);
 
 /* Counters of the engine process, as JSON: {"pid","threads","connections","draining","models":[{"path","state","n_active","n_queued","n_jobs",
- * "kv_pages_used","kv_pages","tokens","steps","rows"}],"queue","tokens","steps","cancelled"}; state is loading, ready, stopping or failed (then with
+ * "kv_pages_used","kv_pages_cached","kv_pages","cached_tokens","preempted","tokens","steps","rows"}],"queue","tokens","steps","cancelled"}; state is loading, ready, stopping or failed (then with
  * "error"). done_fn once. */
 void sv_engine_stats(sv_engine_client *c, void (*done_fn)(const json_t *stats_or_null, void *arg), void *arg);
 

@@ -1,10 +1,19 @@
 /* sched.c - one model's requests: all that live advance together, one batch a step
  *
- *     add ──► queued ──(batch and pages have room)──► reading its prompt ──► writing ──► ended
+ *     add ──► queued ──(batch and pages have room)──► reading ──► writing ──► ended
+ *                ▲                                        │           │
+ *                └──────────(no page left: preempted)─────┴───────────┘
  *
- * Admission is by pages: a request gets into the batch once all pages that its prompt and max_tokens can need are reserved (kv.h). Promising
- * less would let more in, but then somebody in the middle of a text must be thrown out and computed again when promises meet; a request that
- * is told to wait is cheaper than one that is told to start over.
+ * Admission is by pages: a request gets into the batch once there is room for what it has to read, beside what all others still have to read
+ * and a page for each to grow. What it may write comes on top and is not promised: most texts end long before max_tokens, and promising it
+ * all would leave most of the cache empty. So pages can run out. Then the request that was admitted last leaves the batch and its pages, and
+ * goes back to the head of the queue; it keeps its tokens, sampler and text, and its full pages stay in the cache as long as nobody needs
+ * their room (kv.h). Once admitted again it reads its own tokens, where they are not kept, and goes on. The bits are those that it had
+ * before (models/llm.h): its client sees a pause and nothing else. The oldest never leaves, and add refuses what the whole cache could not
+ * hold; so the oldest gets through, then the next, and nobody waits for ever.
+ *
+ * Computing again was preferred to copying the pages away: reading a page costs one step's share of a prompt, at hundreds of tokens a
+ * second, and no second budget is to be kept.
  *
  * Who is next is start-time fair queueing over tenants (Goyal, Vin, Cheng 1996), cost being a request's rows: each tenant has a clock that its
  * requests advance, and the one with the least start time goes next, whatever it needs; nobody overtakes it. So a tenant with a thousand
@@ -15,11 +24,14 @@
  * so far, so that a stranger's long prompt does not make a stream stutter.
  *
  * Invariants:
- *   1. n_done is the number of positions whose keys and values are in the pages. Reading: n_done < n_prompt = n_tokens. Writing: n_done ==
- *      n_tokens - 1, the last token chosen and not yet computed.
- *   2. Positions up to n_max - 2 are ever computed: the last token is chosen and never fed. n_reserved pages cover them.
+ *   1. n_done is the number of positions whose keys and values are in the pages; n_done < n_tokens. Writing: n_done == n_tokens - 1, the last
+ *      token is not yet computed. Else reading.
+ *   2. Positions up to n_max - 2 are ever computed: the last token is chosen and never fed.
  *   3. n_active <= max_active <= max_rows: a row for every writer is always there.
- *   4. A request's logits, sampler, detokenizer and stops are its own; nothing of them is shared, in parallel sampling either. */
+ *   4. A request's logits, sampler, detokenizer and stops are its own; nothing of them is shared, in parallel sampling either.
+ *   5. active[] is in the order of admission; the first is never preempted.
+ *   6. Pages that n_done covers wholly are kept (kv.h), the one after them is the sequence's own. A step writes from n_done on only, so never to a
+ *      kept page. */
 #include "engine/sched.h"
 
 #include <stdio.h>
@@ -35,23 +47,24 @@ enum { MAX_TENANTS = 256, MIN_PROMPT_ROWS = 16 };
 typedef struct seq {
     struct seq *next; /* queued: in order of arrival */
     sv_sched_req req; /* tokens, stop and tenant are not looked at after add */
-    char tenant[64];
+    char tenant[SV_KV_MAX_TENANT];
     uint64_t start;   /* virtual time */
     int32_t *tokens;  /* [n_max] */
     int32_t n_prompt, n_tokens, n_max, n_done; /* inv. 1 */
-    void **pages;     /* [n_reserved], the first n_pages taken */
-    int32_t n_pages, n_reserved;
+    int32_t n_cached; /* prompt tokens that were in the cache when it was admitted first */
+    int32_t n_plan;   /* rows in this step */
+    sv_kv_seq kv;     /* empty in the queue */
     float *logits;    /* [n_vocab] */
     sv_sampler *sampler;
     sv_detok detok;
     sv_stops stops;
     int32_t chosen;   /* by the step, before it is accepted */
     int32_t n_untold; /* tokens since the last on_text */
-    bool ended;
+    bool ended, preempted; /* preempted: to be swept back into the queue */
 } seq;
 
 typedef struct tenant {
-    char id[64];
+    char id[SV_KV_MAX_TENANT];
     uint64_t finish; /* virtual time at which its last request would be through */
 } tenant;
 
@@ -75,8 +88,8 @@ struct sv_sched {
     double us_a_row;      /* measured; 0: not yet */
     sv_buf piece, text;
     struct {
-        _Atomic int32_t n_active, n_queued, pages;
-        _Atomic int64_t tokens, steps, cancelled, rows;
+        _Atomic int32_t n_active, n_queued, used, cached;
+        _Atomic int64_t tokens, steps, cancelled, rows, hits, preempted;
     } count;
 };
 
@@ -142,10 +155,9 @@ sv_sched *sv_sched_free(sv_sched *s)
 
 static void seq_free(sv_sched *s, seq *q)
 {
-    sv_kv_release(s->kv, q->pages, q->n_pages, q->n_reserved);
+    sv_kv_close(s->kv, &q->kv);
     sv_sampler_free(q->sampler);
     sv_stops_done(&q->stops);
-    free(q->pages);
     free(q->logits);
     free(q->tokens);
     free(q);
@@ -153,7 +165,7 @@ static void seq_free(sv_sched *s, seq *q)
 
 static sv_usage usage_of(const seq *q)
 {
-    return (sv_usage){.prompt_tokens = q->n_prompt, .completion_tokens = q->n_tokens - q->n_prompt};
+    return (sv_usage){.prompt_tokens = q->n_prompt, .completion_tokens = q->n_tokens - q->n_prompt, .cached_tokens = q->n_cached};
 }
 
 /* Tells the end; whoever holds the sequence drops it afterwards. */
@@ -218,9 +230,9 @@ sv_rc sv_sched_add(sv_sched *s, const sv_sched_req *req, sv_err *err)
     SV_ASSERT(req->n_tokens >= 1 && req->max_tokens >= 1 && req->n_tokens <= info->n_ctx - req->max_tokens);
     if (s->n_active + s->n_queued >= s->o.max_active + s->o.max_queued) /* the next step empties the queue into free places */
         return sv_fail_api(err, SV_ELIMIT, 3040, "out of capacity: %d requests wait for this model already", s->n_queued);
-    if (n_pages_for((int64_t)req->n_tokens + req->max_tokens - 1) > sv_kv_n_pages(s->kv)) /* it would wait for ever */
+    if (n_pages_for((int64_t)req->n_tokens + req->max_tokens - 1) > sv_kv_get_stats(s->kv).n_pages) /* it would wait for ever */
         return sv_fail_api(err, SV_ELIMIT, 5021, "prompt has %d tokens and max_tokens is %d: over the %lld tokens that this engine's KV cache holds",
-                           req->n_tokens, req->max_tokens, (long long)sv_kv_n_pages(s->kv) * SV_KV_PAGE);
+                           req->n_tokens, req->max_tokens, (long long)sv_kv_get_stats(s->kv).n_pages * SV_KV_PAGE);
     seq *q = sv_xnew0(seq);
     q->n_prompt = q->n_tokens = req->n_tokens;
     q->n_max = req->n_tokens + req->max_tokens;
@@ -230,6 +242,7 @@ sv_rc sv_sched_add(sv_sched *s, const sv_sched_req *req, sv_err *err)
     }
     memcpy(q->tokens, req->tokens, (size_t)req->n_tokens * sizeof *q->tokens);
     q->req = *req;
+    SV_ASSERT(!req->tenant || strlen(req->tenant) < sizeof q->tenant); /* a name cut short could be another's */
     snprintf(q->tenant, sizeof q->tenant, "%s", req->tenant ? req->tenant : "");
     sv_stops_init(&q->stops, req->stop, req->n_stops);
     /* A text that follows a control token (or nothing) is one of its own for the tokenizer, with its own leading space. */
@@ -267,14 +280,16 @@ static void drop_cancelled(sv_sched *s)
             end_cancelled(s, s->active[i]);
 }
 
-/* What a request needs in the batch besides pages. */
+/* What a request needs in the batch besides pages; a preempted one has most of it. */
 static sv_rc equip(sv_sched *s, seq *q, sv_err *err)
 {
     int32_t n_vocab = sv_llm_get_info(s->m)->n_vocab;
-    q->pages = sv_try_calloc((size_t)q->n_reserved, sizeof *q->pages);
-    q->logits = sv_try_calloc((size_t)n_vocab, sizeof *q->logits);
-    if (!q->pages || !q->logits)
+    if (sv_kv_open(s->kv, &q->kv, q->tenant, n_pages_for((int64_t)q->n_max - 1), err) != SV_OK) /* inv. 2 */
+        return err->code;
+    if (!q->logits && !(q->logits = sv_try_calloc((size_t)n_vocab, sizeof *q->logits)))
         return sv_fail(err, SV_ENOMEM, "no memory for another request");
+    if (q->sampler)
+        return SV_OK;
     if (sv_sampler_new(&q->sampler, &q->req.sampling, n_vocab, err) != SV_OK)
         return err->code;
     sv_sampler_see(q->sampler, q->tokens, q->n_prompt, true);
@@ -290,18 +305,51 @@ static seq **next_in_queue(sv_sched *s)
     return best;
 }
 
+/* Pages that its known tokens still need. */
+static int32_t n_pages_due(const seq *q)
+{
+    int32_t n = n_pages_for(q->n_tokens) - q->kv.n_pages;
+    return n > 0 ? n : 0;
+}
+
+/* The last token is computed whatever is kept, since its logits are wanted. */
+static int32_t n_reusable(const seq *q) { return q->n_tokens - 1; }
+
+/* Is there room to read all that q has to read, and for each in the batch to grow by a page? Alone it always has room. */
+static bool has_room(const sv_sched *s, const seq *q)
+{
+    sv_kv_stats kv = sv_kv_get_stats(s->kv);
+    int32_t n_idle, n_kept = sv_kv_match(s->kv, q->tenant, q->tokens, n_reusable(q), &n_idle);
+    int64_t left = (int64_t)kv.n_pages - kv.n_used - s->n_active;
+    for (int32_t i = 0; i < s->n_active; i++)
+        left -= n_pages_due(s->active[i]);
+    return s->n_active == 0 || n_pages_for(q->n_tokens) - n_kept + n_idle <= left;
+}
+
+/* Takes what the cache has of it. */
+static void attach(sv_sched *s, seq *q)
+{
+    sv_kv_attach(s->kv, &q->kv, q->tokens, n_reusable(q));
+    q->n_done = q->kv.n_kept * SV_KV_PAGE;
+    if (q->preempted) {
+        q->preempted = false;
+        return;
+    }
+    q->n_cached = q->n_done;
+    s->count.hits += q->n_done;
+}
+
 static void admit(sv_sched *s)
 {
     while (s->queue && s->n_active < s->o.max_active) {
         seq **at = next_in_queue(s), *q = *at;
-        int32_t n = n_pages_for((int64_t)q->n_max - 1); /* inv. 2 */
-        if (!sv_kv_reserve(s->kv, n))
+        if (!has_room(s, q))
             break;
-        q->n_reserved = n;
         dequeue(s, at);
         s->now = q->start > s->now ? q->start : s->now;
         sv_err err = {0};
         if (equip(s, q, &err) == SV_OK) {
+            attach(s, q);
             s->active[s->n_active++] = q;
             continue;
         }
@@ -310,14 +358,30 @@ static void admit(sv_sched *s)
     }
 }
 
-/* Drops what has ended from the batch, keeping the order. */
+/* Out of the batch, into the head of the queue: with a start time that lies behind it goes first again. */
+static void requeue(sv_sched *s, seq *q)
+{
+    free(q->logits);
+    q->logits = NULL;
+    q->n_done = 0;
+    q->next = s->queue;
+    s->queue = q;
+    if (!q->next)
+        s->queue_end = &q->next;
+    s->n_queued++;
+}
+
+/* Drops from the batch what has ended or was preempted, keeping the order. */
 static void sweep(sv_sched *s)
 {
     int32_t kept = 0;
+    for (int32_t i = s->n_active; i-- > 0;) /* backwards: the oldest ends up at the head of the queue */
+        if (s->active[i]->preempted && !s->active[i]->ended)
+            requeue(s, s->active[i]);
     for (int32_t i = 0; i < s->n_active; i++) {
         if (s->active[i]->ended)
             seq_free(s, s->active[i]);
-        else
+        else if (!s->active[i]->preempted)
             s->active[kept++] = s->active[i];
     }
     s->n_active = kept;
@@ -325,34 +389,12 @@ static void sweep(sv_sched *s)
 
 /* --- a step ------------------------------------------------------------------------------------------------------- */
 
-static bool is_reading(const seq *q) { return q->n_done < q->n_prompt; }
-
-/* Adds the next n tokens of q to the step. */
-static void add_chunk(sv_sched *s, seq *q, int32_t n)
-{
-    while (q->n_pages < n_pages_for((int64_t)q->n_done + n)) {
-        void *page = sv_kv_take(s->kv);
-        if (!page) {
-            sv_err err = {0};
-            sv_rc rc = sv_fail(&err, SV_ENOMEM, "no memory for the KV cache: %zu KiB", sv_llm_kv_page_bytes(s->m) >> 10);
-            end(s, q, rc, SV_FINISH_STOP, &err);
-            return;
-        }
-        q->pages[q->n_pages++] = page;
-    }
-    bool last = q->n_done + n == q->n_tokens;
-    s->chunks[s->n_chunks++] = (sv_llm_chunk){q->tokens + q->n_done, n, q->n_done, q->pages, last ? q->logits : NULL};
-    if (last)
-        s->out[s->n_out++] = q;
-    s->n_rows += n;
-    q->n_done += n;
-}
+static int32_t n_rest(const seq *q) { return q->n_tokens - q->n_done; }
 
 static int by_rest(const void *a, const void *b)
 {
-    const seq *x = *(seq *const *)a, *y = *(seq *const *)b;
-    int32_t rx = x->n_prompt - x->n_done, ry = y->n_prompt - y->n_done;
-    return rx < ry ? -1 : rx > ry;
+    int32_t x = n_rest(*(seq *const *)a), y = n_rest(*(seq *const *)b);
+    return x < y ? -1 : x > y;
 }
 
 /* Rows for prompts beside n_writing rows of text. */
@@ -365,25 +407,81 @@ static int32_t prompt_rows(const sv_sched *s, int32_t n_writing)
     return fit >= room ? room : fit > MIN_PROMPT_ROWS ? (int32_t)fit : room < MIN_PROMPT_ROWS ? room : MIN_PROMPT_ROWS;
 }
 
-static void plan(sv_sched *s)
+/* Who gets how many rows. */
+static void share_rows(sv_sched *s)
 {
     int32_t n_reading = 0;
-    s->n_chunks = s->n_out = s->n_rows = 0;
     for (int32_t i = 0; i < s->n_active; i++) {
-        if (is_reading(s->active[i]))
-            s->reading[n_reading++] = s->active[i];
-        else
-            add_chunk(s, s->active[i], 1);
+        seq *q = s->active[i];
+        q->n_plan = n_rest(q) == 1;
+        if (!q->n_plan)
+            s->reading[n_reading++] = q;
     }
     /* The least rest first: what the short ones leave of their share goes to the longer ones in the same walk. */
     qsort(s->reading, (size_t)n_reading, sizeof(seq *), by_rest);
-    int32_t left = prompt_rows(s, s->n_rows);
+    int32_t left = prompt_rows(s, s->n_active - n_reading);
     for (int32_t i = 0; i < n_reading && left > 0; i++) {
         seq *q = s->reading[i];
-        int32_t rest = q->n_prompt - q->n_done, share = left / (n_reading - i), n = share > 1 ? share : 1;
-        n = rest < n ? rest : n;
-        add_chunk(s, q, n);
-        left -= n;
+        int32_t rest = n_rest(q), share = left / (n_reading - i), n = share > 1 ? share : 1;
+        q->n_plan = rest < n ? rest : n;
+        left -= q->n_plan;
+    }
+}
+
+/* The one admitted last leaves: q itself, or one after it. */
+static void preempt_last(sv_sched *s, int32_t *n_left)
+{
+    seq *last = s->active[--*n_left];
+    last->preempted = true;
+    last->n_plan = 0;
+    sv_kv_close(s->kv, &last->kv);
+    s->count.preempted++;
+}
+
+/* Pages for everybody's rows, in the order of admission, so that the youngest make room. */
+static void find_pages(sv_sched *s)
+{
+    int32_t n_left = s->n_active;
+    for (int32_t i = 0; i < n_left; i++) {
+        seq *q = s->active[i];
+        while (!q->ended && !q->preempted && q->kv.n_pages < n_pages_for((int64_t)q->n_done + q->n_plan)) {
+            sv_err err = {0};
+            sv_rc rc = sv_kv_grow(s->kv, &q->kv, &err);
+            if (rc == SV_ELIMIT && n_left > 1)
+                preempt_last(s, &n_left);
+            else if (rc != SV_OK)
+                end(s, q, rc, SV_FINISH_STOP, &err);
+        }
+    }
+}
+
+static void plan(sv_sched *s)
+{
+    s->n_chunks = s->n_out = s->n_rows = 0;
+    share_rows(s);
+    find_pages(s);
+    for (int32_t i = 0; i < s->n_active; i++) {
+        seq *q = s->active[i];
+        if (q->n_plan == 0 || q->ended)
+            continue;
+        bool last = q->n_plan == n_rest(q);
+        s->chunks[s->n_chunks++] = (sv_llm_chunk){q->tokens + q->n_done, q->n_plan, q->n_done, q->kv.page, last ? q->logits : NULL};
+        if (last)
+            s->out[s->n_out++] = q;
+        s->n_rows += q->n_plan;
+    }
+}
+
+/* The step has computed n_plan positions of each. */
+static void advance(sv_sched *s)
+{
+    for (int32_t i = 0; i < s->n_active; i++) {
+        seq *q = s->active[i];
+        if (q->n_plan == 0 || q->ended)
+            continue;
+        q->n_done += q->n_plan;
+        while (q->kv.n_kept < q->n_done / SV_KV_PAGE) /* inv. 6 */
+            sv_kv_keep(s->kv, &q->kv, q->tokens + (size_t)q->kv.n_kept * SV_KV_PAGE);
     }
 }
 
@@ -465,7 +563,9 @@ static void publish(sv_sched *s)
 {
     atomic_store(&s->count.n_active, s->n_active);
     atomic_store(&s->count.n_queued, s->n_queued);
-    atomic_store(&s->count.pages, sv_kv_n_reserved(s->kv));
+    sv_kv_stats kv = sv_kv_get_stats(s->kv);
+    atomic_store(&s->count.used, kv.n_used);
+    atomic_store(&s->count.cached, kv.n_cached);
 }
 
 void sv_sched_step(sv_sched *s)
@@ -480,6 +580,7 @@ void sv_sched_step(sv_sched *s)
         compute(s);
         s->count.steps++;
         s->count.rows += s->n_rows;
+        advance(s);
         for (int32_t i = 0; i < s->n_out; i++)
             accept(s, s->out[i]);
     }
@@ -502,13 +603,18 @@ void sv_sched_stop(sv_sched *s, const sv_err *why)
     publish(s);
 }
 
-void sv_sched_trim(sv_sched *s) { sv_kv_trim(s->kv); }
+void sv_sched_trim(sv_sched *s)
+{
+    sv_kv_trim(s->kv, sv_kv_get_stats(s->kv).n_pages / 4);
+    publish(s);
+}
 
 void sv_sched_get_stats(const sv_sched *s, sv_sched_stats *out)
 {
     *out = (sv_sched_stats){
         .n_active = atomic_load(&s->count.n_active), .n_queued = atomic_load(&s->count.n_queued),
-        .kv_pages_used = atomic_load(&s->count.pages), .kv_pages = sv_kv_n_pages(s->kv),
+        .kv_pages_used = atomic_load(&s->count.used), .kv_pages_cached = atomic_load(&s->count.cached),
+        .kv_pages = sv_kv_get_stats(s->kv).n_pages, .cached_tokens = atomic_load(&s->count.hits), .preempted = atomic_load(&s->count.preempted),
         .tokens = atomic_load(&s->count.tokens), .steps = atomic_load(&s->count.steps),
         .cancelled = atomic_load(&s->count.cancelled), .rows = atomic_load(&s->count.rows),
     };

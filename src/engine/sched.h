@@ -23,11 +23,11 @@ typedef struct sv_sched_opts { /* zeros are the defaults */
     int32_t max_active;  /* 64: requests in the batch; at most max_rows */
     int32_t max_queued;  /* 256: requests that wait for the batch or for pages */
     int32_t step_ms;     /* 100: while somebody's text is being written, prompts fill steps up to this long */
-    size_t kv_bytes;     /* 1 GiB: for the KV cache */
+    size_t kv_bytes;     /* 1 GiB: for the KV cache, prompts kept for later requests among it */
 } sv_sched_opts;
 
 typedef struct sv_sched_req { /* copied, but for cancel and arg */
-    const char *tenant;
+    const char *tenant;      /* prompts are kept for requests of the same one; under SV_KV_MAX_TENANT bytes; NULL is "" */
     const int32_t *tokens;   /* the prompt, ids in range, at least one */
     int32_t n_tokens;
     int32_t max_tokens;      /* at least 1; n_tokens + max_tokens are within the model's window */
@@ -56,12 +56,13 @@ SV_MUST sv_rc sv_sched_add(sv_sched *s, const sv_sched_req *req, sv_err *err);
 bool sv_sched_busy(const sv_sched *s);          /* some request lives: sv_sched_step has work */
 void sv_sched_step(sv_sched *s);
 void sv_sched_stop(sv_sched *s, const sv_err *why); /* ends all with why */
-void sv_sched_trim(sv_sched *s);                /* idle for a while: unused pages go back to the system */
+void sv_sched_trim(sv_sched *s);                /* idle for a while: free pages go back to the system, and kept prompts beyond a quarter of the cache */
 
 typedef struct sv_sched_stats {
     int32_t n_active, n_queued;
-    int32_t kv_pages_used, kv_pages; /* used: reserved */
+    int32_t kv_pages_used, kv_pages_cached, kv_pages; /* used: by requests in the batch; cached: kept for requests to come */
     int64_t tokens, steps, cancelled, rows; /* tokens: chosen; rows: computed, prompts too */
+    int64_t cached_tokens, preempted;       /* prompt tokens that were not computed again; times that a request left the batch for want of pages */
 } sv_sched_stats;
 void sv_sched_get_stats(const sv_sched *s, sv_sched_stats *out);
 

@@ -15,7 +15,7 @@ typedef struct asked {
     sv_buf text;
     _Atomic bool cancel;
     int n_started, n_ended, order; /* order: of ends, from 1 */
-    int64_t first_step;            /* in which its first text came */
+    int64_t start_step, first_step; /* in which its first token and its first text came */
     sv_rc rc;
     sv_finish finish;
     sv_usage usage;
@@ -38,6 +38,7 @@ static void on_start(void *arg, const sv_usage *usage)
 {
     asked *a = arg;
     a->n_started++;
+    a->start_step = n_steps();
     assert_true(usage->prompt_tokens > 0 && usage->completion_tokens == 0);
 }
 
@@ -150,13 +151,15 @@ static void small_requests_do_not_overtake_a_large_one_that_waits_for_pages(void
     asked first = {0}, large = {0}, small[6] = {0};
     ask(&first, "a", 40, 20, 1); /* 2 pages */
     sv_sched_step(sched);
-    ask(&large, "b", 60, 60, 2); /* 4 pages: all */
+    ask(&large, "b", 60, 60, 2); /* 2 pages to read, 4 in the end: all */
     for (size_t i = 0; i < SV_LEN(small); i++)
         ask(&small[i], "c", 5, 3, (int)i);
     run();
     assert_int_equal(first.order, 1);
-    assert_int_equal(large.order, 2);
     assert_int_equal(large.rc, SV_OK);
+    assert_int_equal(large.usage.completion_tokens, 60);
+    for (size_t i = 0; i < SV_LEN(small); i++)
+        assert_true(large.start_step <= small[i].start_step);
     done(&first, 1);
     done(&large, 1);
     done(small, SV_LEN(small));

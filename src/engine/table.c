@@ -593,8 +593,9 @@ static void add_model_stats(const sv_model *m, const sv_sched_stats *s, sv_buf *
 {
     sv_buf_adds(out, "{\"path\":");
     sv_json_add_str(out, sv_str_of(m->path));
-    sv_buf_addf(out, ",\"state\":\"%s\",\"n_active\":%d,\"n_queued\":%d,\"n_jobs\":%d,\"kv_pages_used\":%d,\"kv_pages\":%d",
-                state_names[m->state], s->n_active, s->n_queued, m->n_jobs, s->kv_pages_used, s->kv_pages);
+    sv_buf_addf(out, ",\"state\":\"%s\",\"n_active\":%d,\"n_queued\":%d,\"n_jobs\":%d,\"kv_pages_used\":%d,\"kv_pages_cached\":%d,\"kv_pages\":%d",
+                state_names[m->state], s->n_active, s->n_queued, m->n_jobs, s->kv_pages_used, s->kv_pages_cached, s->kv_pages);
+    sv_buf_addf(out, ",\"cached_tokens\":%lld,\"preempted\":%lld", (long long)s->cached_tokens, (long long)s->preempted);
     sv_buf_addf(out, ",\"tokens\":%lld,\"steps\":%lld,\"rows\":%lld", (long long)s->tokens, (long long)s->steps, (long long)s->rows);
     if (m->state == FAILED) {
         sv_buf_adds(out, ",\"error\":");
