@@ -64,33 +64,44 @@ async function unit(dir, label, suites, env = {}) {
   }
 }
 
-// Each target names the libraries it needs in its first line: /* links: http base */
+// A target's first line names the libraries it needs and, where it is worth more than a moment, for how long CI runs it:
+//   /* links: http base */    /* links: models; seconds: 60 */
 async function fuzz() {
-  heading(`fuzz targets, ${FUZZ_SECONDS} s each`);
   const dir = 'build-fuzz';
+  heading(`fuzz targets, ${FUZZ_SECONDS} s and more each, ${jobs} at a time`);
   await configure(dir, ['-Db_sanitize=address,undefined', '-Db_lundef=false', '--buildtype=debugoptimized', '-Dwerror=false'],
     { CC: 'clang', CFLAGS: '-fsanitize=fuzzer-no-link' });
   const ninja = fs.readFileSync(path.join(root, dir, 'build.ninja'), 'utf8');
-  for (const file of fs.readdirSync(path.join(root, 'tests/fuzz')).filter((f) => f.endsWith('_fuzz.c')).sort()) {
-    const name = file.slice(0, -'_fuzz.c'.length);
-    await test(`fuzz ${name}`, async () => {
-      const wanted = /links:([^*]*)\*\//.exec(fs.readFileSync(path.join(root, 'tests/fuzz', file), 'utf8').split('\n')[0])?.[1].trim().split(/[\s,]+/) ?? LIBRARIES;
-      const top = Math.max(...wanted.map((w) => LIBRARIES.indexOf(w)));
-      const libs = LIBRARIES.slice(0, top + 1).reverse().map((l) => `src/${l}/libsv-${l}.a`).filter((l) => ninja.includes(`build ${l}:`));
-      const extra = [...ninja.matchAll(/^build (\S+\.a):/gm)].map((m) => m[1]).filter((l) => !LIBRARIES.some((name) => l.endsWith(`/libsv-${name}.a`)));
-      await must(['ninja', '-C', dir, '-j', jobs, ...libs, ...extra]);
-      const exe = path.join(root, dir, `${name}_fuzz`);
-      await must(['clang', '-std=gnu17', '-D_GNU_SOURCE', `-DSV_SOURCE_ROOT="${root}"`, '-Isrc', '-isystem', '/usr/share/include/llhttp', '-DLLHTTP_STRICT_MODE=1', '-g', '-O1', '-fsanitize=fuzzer,address,undefined', '-fno-sanitize-recover=undefined',
-        `tests/fuzz/${file}`, '-o', exe, '-Wl,--start-group', ...libs.map((l) => `${dir}/${l}`), ...extra.map((l) => `${dir}/${l}`), '-Wl,--end-group',
-        '-ljansson', '-lcrypto', '-lsqlite3', '-lcurl', '-lwslay', '-lseccomp', '-lm', '-lpthread']);
-      const seeds = path.join(root, 'tests/fuzz/seeds', name);
-      const corpus = path.join(root, dir, 'corpus', name);
-      fs.mkdirSync(corpus, { recursive: true });
-      const r = await command([exe, `-max_total_time=${FUZZ_SECONDS}`, '-timeout=5', '-rss_limit_mb=2048', '-print_final_stats=1', `-artifact_prefix=${dir}/crash-${name}-`, corpus, ...(fs.existsSync(seeds) ? [seeds] : [])], { limit_ms: 300_000 });
-      if (r.code !== 0) throw new Error(`exit ${r.code ?? r.signal}\n${r.all.slice(-5000)}`);
-      console.log(`        ${/number_of_executed_units: *(\d+)/.exec(r.all)?.[1]} inputs`);
-    }, 900_000);
-  }
+  const archives = [...ninja.matchAll(/^build (\S+\.a):/gm)].map((m) => m[1]);
+  await test('build the libraries for fuzzing', () => must(['ninja', '-C', dir, '-j', jobs, ...archives]), 1_800_000);
+
+  const targets = fs.readdirSync(path.join(root, 'tests/fuzz')).filter((f) => f.endsWith('_fuzz.c')).sort();
+  await Promise.all(Array.from({ length: Number(jobs) }, async () => {
+    for (let file; (file = targets.shift()); ) await fuzz_one(dir, file, archives);
+  }));
+}
+
+async function fuzz_one(dir, file, archives) {
+  const name = file.slice(0, -'_fuzz.c'.length);
+  const first = fs.readFileSync(path.join(root, 'tests/fuzz', file), 'utf8').split('\n')[0];
+  const wanted = /links:([^*;]*)/.exec(first)?.[1].trim().split(/[\s,]+/) ?? LIBRARIES;
+  const seconds = process.env.FUZZ_SECONDS ? FUZZ_SECONDS : Number(/seconds: *(\d+)/.exec(first)?.[1] ?? FUZZ_SECONDS);
+  await test(`fuzz ${name}`, async () => {
+    const top = Math.max(...wanted.map((w) => LIBRARIES.indexOf(w)));
+    const below = new Set(LIBRARIES.slice(0, top + 1));
+    const libs = archives.filter((l) => { const own = /\/libsv-(\w+)\.a$/.exec(l)?.[1]; return !LIBRARIES.includes(own) || below.has(own); });
+    const exe = path.join(root, dir, `${name}_fuzz`);
+    await must(['clang', '-std=gnu17', '-D_GNU_SOURCE', `-DSV_SOURCE_ROOT="${root}"`, '-Isrc', '-isystem', '/usr/share/include/llhttp', '-DLLHTTP_STRICT_MODE=1', '-g', '-O1',
+      '-fsanitize=fuzzer,address,undefined', '-fno-sanitize-recover=undefined', `tests/fuzz/${file}`, '-o', exe, '-Wl,--start-group', ...libs.map((l) => `${dir}/${l}`), '-Wl,--end-group',
+      '-ljansson', '-lcrypto', '-lsqlite3', '-lcurl', '-lwslay', '-lseccomp', '-lm', '-lpthread']);
+    const seeds = path.join(root, 'tests/fuzz/seeds', name);
+    const corpus = path.join(root, dir, 'corpus', name);
+    fs.mkdirSync(corpus, { recursive: true });
+    const r = await command([exe, `-max_total_time=${seconds}`, '-timeout=10', '-rss_limit_mb=2048', '-print_final_stats=1', `-artifact_prefix=${dir}/crash-${name}-`, corpus,
+      ...(fs.existsSync(seeds) ? [seeds] : [])], { limit_ms: (seconds + 300) * 1000 });
+    if (r.code !== 0) throw new Error(`exit ${r.code ?? r.signal}\n${r.all.slice(-5000)}`);
+    console.log(`        ${name}: ${/number_of_executed_units: *(\d+)/.exec(r.all)?.[1]} inputs`);
+  }, (seconds + 900) * 1000);
 }
 
 // A file of tests/conformance wants a running platform and shares one with the others; one of tests/faults starts its own.
