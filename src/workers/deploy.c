@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "account/limits.h"
 #include "base/file.h"
@@ -248,6 +249,8 @@ static void drop_files(const attempt *t)
     sv_version_folder(t->w, t->v.key, t->v.folder, folder);
     if (sv_remove_tree(folder, &err) != SV_OK)
         sv_log(SV_WARN, "worker.files", "key=%s error='%s' left='until the next start'", t->v.key, err.msg);
+    snprintf(folder, sizeof folder, "%s/%s", t->w->root, t->v.key);
+    rmdir(folder); /* goes when nothing else of the name is there */
 }
 
 /* ---- start and record ---- */

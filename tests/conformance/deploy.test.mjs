@@ -315,7 +315,8 @@ export async function run(test, p) {
     const left = (await api('GET', '/scripts')).result.map((s) => s.id).filter((n) => n.startsWith('dep-'));
     assert.deepEqual(left, []);
     const folders = fs.readdirSync(`${p.data}/workers`).filter((f) => /^[0-9a-f]{16}$/.test(f));
-    assert.equal(folders.length, (await api('GET', '/scripts')).result.length);
+    const scripts = (await api('GET', '/scripts')).result.map((s) => s.id);
+    assert.equal(folders.length, scripts.length, `${scripts}: ${folders.flatMap((f) => [f, ...fs.readdirSync(`${p.data}/workers/${f}`)])}`);
     await until('its process to end', () => p.processes('workerd').length <= folders.length, 40_000, 100);
   });
 
