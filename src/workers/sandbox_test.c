@@ -54,6 +54,9 @@ static int drop_dirs(void **state)
 /* Runs `fn` in the cage; its return value is the child's exit status, 99 when the cage could not be entered. */
 static int caged(int (*fn)(void))
 {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    skip(); /* a sanitizer's shadow memory does not fit under the cage's RLIMIT_DATA */
+#endif
     const char *read[] = {inside, NULL}, *write[] = {writable, NULL};
     sv_sandbox s = {.on = true, .read_paths = read, .write_paths = write, .data_bytes = (int64_t)1 << 30};
     pid_t pid = (pid_t)syscall(SYS_clone, (unsigned long)sv_sandbox_clone_flags() | SIGCHLD, NULL, NULL, NULL, NULL);

@@ -314,7 +314,7 @@ export async function run(test, p) {
     for (const dir of [one, site, front]) await wrangler(dir, ['delete', '--force']);
     const left = (await api('GET', '/scripts')).result.map((s) => s.id).filter((n) => n.startsWith('dep-'));
     assert.deepEqual(left, []);
-    const folders = fs.readdirSync(`${p.data}/workers`).filter((f) => /^[0-9a-f]{16}$/.test(f));
+    const folders = fs.readdirSync(`${p.data}/workers`).filter((f) => /^[0-9a-f]{16}$/.test(f) && fs.readdirSync(`${p.data}/workers/${f}`).length);
     const scripts = (await api('GET', '/scripts')).result.map((s) => s.id);
     assert.equal(folders.length, scripts.length, `${scripts}: ${folders.flatMap((f) => [f, ...fs.readdirSync(`${p.data}/workers/${f}`)])}`);
     await until('its process to end', () => p.processes('workerd').length <= folders.length, 40_000, 100);
