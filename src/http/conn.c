@@ -263,6 +263,8 @@ static int on_body(llhttp_t *p, const char *at, size_t n)
 {
     sv_conn *c = conn_of(p);
     sv_req *r = c->req;
+    if (n == 0) /* a look for the end after a pause; to a handler it would be the end */
+        return 0;
     if (!r->live || r->drop_body) {
         c->n_skip += n;
         return 0;
@@ -469,7 +471,7 @@ static void parse_failed(sv_conn *c, llhttp_errno_t e)
 static void execute(sv_conn *c)
 {
     byte_buf *b = c->in.pos < c->in.n ? &c->in : &c->more;
-    const char *from = b->p + b->pos;
+    const char *from = b->p ? b->p + b->pos : "";
     llhttp_errno_t e = llhttp_execute(&c->parser, from, b->n - b->pos);
     if (e == HPE_OK) {
         b->pos = b->n;
@@ -479,6 +481,7 @@ static void execute(sv_conn *c)
     }
     size_t head = c->in.pos - c->head_start;
     bool in_head = c->parse == P_HEAD || c->head_done;
+    c->owes = e == HPE_PAUSED && c->parse == P_BODY && unread(c) == 0;
     if (e == HPE_PAUSED)
         llhttp_resume(&c->parser);
     else if (e != HPE_OK)
@@ -540,7 +543,7 @@ static void parse(sv_conn *c)
             send_too_large(r);
             continue;
         }
-        if (unread(c) == 0)
+        if (unread(c) == 0 && !c->owes)
             return;
         execute(c);
     }

@@ -130,6 +130,7 @@ struct sv_conn {
     bool eof, gone, tcp;
     bool zombie;      /* closed while on the list of touched ones */
     bool head_done;   /* the parser has seen a whole head that is not dispatched yet */
+    bool owes;        /* it was paused at the last byte there is: it may still have the message's end to tell */
     bool got_bytes, body_progress;
     int refuse_status;
     const char *refuse_text;

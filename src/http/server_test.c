@@ -743,6 +743,29 @@ static void a_paused_body_stops_its_sender(void **state)
     world_stop(&w);
 }
 
+/* The end lies behind the pause: no further byte will come to make the parser look for it. */
+static void a_body_paused_at_its_last_byte_still_ends(void **state)
+{
+    (void)state;
+    static const char *const bodies[] = {"Content-Length: 5\r\n\r\nabcde", "Transfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n0\r\n\r\n"};
+    for (size_t i = 0; i < SV_LEN(bodies); i++) {
+        world w;
+        start(&w, NULL);
+        int fd = dial(&w);
+        say(fd, "PUT /stream?pause=1 HTTP/1.1\r\n" HOST);
+        say(fd, bodies[i]);
+        await(&n_pieces, 1);
+        sv_req *r = kept;
+        kept = NULL;
+        on_loop(&w, resume, r);
+        free(hear(fd, "5 bytes"));
+        say(fd, "GET / HTTP/1.1\r\n" HOST "\r\n");
+        free(hear(fd, "hello"));
+        close(fd);
+        world_stop(&w);
+    }
+}
+
 static void a_stream_is_answered_before_its_end_where_it_must(void **state)
 {
     (void)state;
@@ -1115,6 +1138,7 @@ int main(void)
         cmocka_unit_test(accept_waits_at_the_limit_of_connections),
         cmocka_unit_test(accept_survives_a_lack_of_descriptors),
         cmocka_unit_test(a_paused_body_stops_its_sender),
+        cmocka_unit_test(a_body_paused_at_its_last_byte_still_ends),
         cmocka_unit_test(a_stream_is_answered_before_its_end_where_it_must),
         cmocka_unit_test(a_slow_reader_stops_the_producer),
         cmocka_unit_test(a_large_whole_answer_arrives),
