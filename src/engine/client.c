@@ -56,6 +56,7 @@ struct sv_gen {
     bool resent, started, doomed, done;
     void (*on_start)(sv_gen *g, const sv_usage *usage, void *arg);
     void (*on_text)(sv_gen *g, sv_str text, int32_t n_tokens, void *arg);
+    void (*on_probs)(sv_gen *g, sv_str packed, void *arg);
     void (*on_done)(sv_gen *g, sv_rc rc, sv_finish finish, const sv_usage *usage, const sv_err *err, void *arg);
     void (*on_vectors)(sv_gen *g, sv_rc rc, const sv_vectors *v, const sv_err *err, void *arg); /* of an encoder's request; then on_done is NULL */
     void *arg;
@@ -323,6 +324,13 @@ static sv_rc on_gen_frame(sv_gen *g, const sv_frame *f, sv_err *err)
         }
         return rc;
     }
+    case SV_WIRE_PROBS:
+        if ((rc = sv_wire_get_probs(&text, f, err)) == SV_OK) {
+            drop_frame(g);
+            if (g->on_probs)
+                g->on_probs(g, text, g->arg);
+        }
+        return rc;
     case SV_WIRE_DONE:
         if (!g->on_done)
             return sv_fail(err, SV_EFORMAT, "engine protocol: a text for an encoder's request");
@@ -522,7 +530,8 @@ sv_rc sv_engine_generate(sv_gen **out, sv_engine_client *c, const sv_gen_opts *o
         sv_buf_done(&frame);
         return err->code;
     }
-    *out = begin(c, (sv_gen){.id = id, .frame = frame, .on_start = opts->on_start, .on_text = opts->on_text, .on_done = opts->on_done, .arg = opts->arg});
+    *out = begin(c, (sv_gen){.id = id, .frame = frame, .on_start = opts->on_start, .on_text = opts->on_text,
+                              .on_probs = opts->on_probs, .on_done = opts->on_done, .arg = opts->arg});
     return SV_OK;
 }
 

@@ -24,16 +24,32 @@ typedef enum sv_finish { SV_FINISH_STOP, SV_FINISH_LENGTH } sv_finish;
 /* completion_tokens: those chosen, the ones of a stop string too, without the token that ended the text. */
 typedef struct sv_usage { int32_t prompt_tokens, completion_tokens, cached_tokens; } sv_usage;
 
-typedef struct sv_sampling { /* all zeros: greedy */
+typedef struct sv_logit_bias { int32_t token; float bias; } sv_logit_bias;
+
+enum { SV_MAX_TOP_LOGPROBS = 20, SV_MAX_LOGIT_BIAS = 1024 };
+
+typedef struct sv_sampling { /* all zeros: greedy. What each does: engine/sampler.h */
     float temperature;       /* 0: greedy */
     float top_p;             /* 0 or >= 1: off */
     int32_t top_k;           /* 0: off */
     float min_p;             /* 0: off */
+    float typical_p;         /* 0 or >= 1: off */
     float repetition_penalty; /* 0 or 1: off */
     float frequency_penalty, presence_penalty;
     bool has_seed;
     uint64_t seed;
+    const sv_logit_bias *logit_bias; /* [n_logit_bias], at most SV_MAX_LOGIT_BIAS; -100 to 100 each */
+    int32_t n_logit_bias;
+    bool logprobs;           /* on_probs is wanted */
+    int32_t top_logprobs;    /* with it: so many alternatives, at most SV_MAX_TOP_LOGPROBS */
 } sv_sampling;
+
+/* One chosen token: the natural logarithm of its probability in the model's own distribution (before bias, penalties, temperature and filters), and
+ * of the most probable ones, in order. bytes are the token's inside a text: not always whole characters; empty for control tokens. */
+typedef struct sv_token_prob { int32_t token; float logprob; sv_str bytes; } sv_token_prob;
+typedef struct sv_token_probs { sv_token_prob chosen, top[SV_MAX_TOP_LOGPROBS]; int32_t n_top; } sv_token_probs;
+/* Takes the first off a packed list; false: it is empty (or broken: nothing that a callback gets is). Bytes are borrowed from the list. */
+bool sv_token_probs_next(sv_token_probs *out, sv_str *packed);
 
 typedef struct sv_gen_opts {
     const char *model_path;  /* the GGUF to use; loaded on first use */
@@ -48,12 +64,14 @@ typedef struct sv_gen_opts {
     sv_sampling sampling;
     const char *const *stop; /* stop strings, NULL-terminated, or NULL; not part of the output */
     /* Started: the prompt is in, prompt_tokens is known. Text: whole characters, any number of times;
-     * n_tokens: chosen since the text before. Done: exactly once, last;
+     * n_tokens: chosen since the text before. Probs: of the tokens that made the text which comes next, or of the last ones, that made none;
+     * tokens of a stop string have none where all their text was cut off. Done: exactly once, last;
      * rc SV_OK with finish and usage, else err: SV_ELIMIT with both token counts when prompt + max_tokens is over the window (api_code 5021), or
      * when the queue or the room for models is full (3040); SV_EINVAL for messages that are none or that the template refuses; SV_EIO when the
      * engine died; SV_EFORMAT, SV_ENOENT, SV_ENOMEM when the model does not load. */
     void (*on_start)(sv_gen *g, const sv_usage *usage, void *arg);
     void (*on_text)(sv_gen *g, sv_str text, int32_t n_tokens, void *arg);
+    void (*on_probs)(sv_gen *g, sv_str packed, void *arg); /* where sampling.logprobs is set; or NULL */
     void (*on_done)(sv_gen *g, sv_rc rc, sv_finish finish, const sv_usage *usage, const sv_err *err, void *arg);
     void *arg;
 } sv_gen_opts;
@@ -85,8 +103,8 @@ typedef struct sv_encode_opts {
 SV_MUST sv_rc sv_engine_encode(sv_gen **out, sv_engine_client *c, const sv_encode_opts *opts, sv_err *err);
 
 /* Counters of the engine process, as JSON: {"pid","threads","connections","draining","models":[{"path","state","n_active","n_queued","n_jobs",
- * "kv_pages_used","kv_pages_cached","kv_pages","cached_tokens","preempted","tokens","steps","rows"}],"queue","tokens","steps","cancelled"}; state is loading, ready, stopping or failed (then with
- * "error"). done_fn once. */
+ * "kv_pages_used","kv_pages_cached","kv_pages","cached_tokens","preempted","tokens","steps","rows"}],"queue","tokens","steps","cancelled"};
+ * state is loading, ready, stopping or failed (then with "error"). done_fn once. */
 void sv_engine_stats(sv_engine_client *c, void (*done_fn)(const json_t *stats_or_null, void *arg), void *arg);
 
 #endif

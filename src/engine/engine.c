@@ -195,6 +195,13 @@ static void on_text(sv_job *j, sv_str text, int32_t n_tokens)
         sv_wire_add_text(&c->out, j->id, text, n_tokens);
 }
 
+static void on_probs(sv_job *j, sv_str packed)
+{
+    conn *c = conn_of(j);
+    if (c)
+        sv_wire_add(&c->out, SV_WIRE_PROBS, j->id, packed);
+}
+
 static void on_end(sv_job *j, sv_rc rc, sv_finish finish, const sv_usage *usage, const sv_err *err)
 {
     conn *c = conn_of(j);
@@ -479,7 +486,7 @@ static void engine_open(engine *e, const sv_engine_opts *o, const sigset_t *sign
     e->table = sv_table_new(e->loop, e->compute, &(sv_table_opts){
         .model_bytes = o->model_bytes, .idle_ms = o->idle_ms,
         .sched = {.max_active = o->max_active, .max_queued = o->max_queued, .kv_bytes = o->kv_bytes},
-        .on_start = on_start, .on_text = on_text, .on_end = on_end, .on_batch = flush_dirty, .arg = e});
+        .on_start = on_start, .on_text = on_text, .on_probs = on_probs, .on_end = on_end, .on_batch = flush_dirty, .arg = e});
     e->encoders = sv_encoders_new(e->loop, e->compute, &(sv_encoders_opts){
         .model_bytes = o->model_bytes, .idle_ms = o->idle_ms, .max_queued = o->max_queued, .on_end = on_vectors, .on_batch = flush_dirty, .arg = e});
     e->signal_fd = signalfd(-1, signals, SFD_NONBLOCK | SFD_CLOEXEC);

@@ -4,7 +4,8 @@
  *   - top_k keeps a heap of k while it reads the logits once.
  *   - top_p alone looks only at tokens of probability at least (1 - top_p) / n_vocab. All others together weigh less than
  *     1 - top_p, so the ones that are left reach top_p, and what top_p keeps is among them. Typically that leaves hundreds to sort.
- *   - Without both nothing is sorted: the draw walks the vocabulary in order of ids.
+ *   - typical_p without top_k sorts all of it: how far a token is from the entropy says nothing about its rank.
+ *   - Without these nothing is sorted: the draw walks the vocabulary in order of ids.
  *
  * Sums are float64, in a fixed order, of float32 exponentials: the same logits give the same token on the same machine. The draw compares
  * u * total with running sums of the same terms in the same order as total was summed, so rounding cannot run past the end; if it did,
@@ -24,15 +25,22 @@ typedef struct cand {
     int32_t id;
 } cand;
 
+/* A token by how far it is from the typical: |-ln p - H|. */
+typedef struct odd { double far; cand c; } odd;
+
 struct sv_sampler {
     sv_sampling o;
     int32_t n_vocab;
     uint64_t random;
     cand *cands;       /* [n_vocab]; NULL where greedy */
+    odd *odds;         /* [n_vocab]; only with typical_p: scratch */
     /* Only with penalties: */
     int32_t *n_seen;   /* [n_vocab]: times in the text; -1: in the prompt alone */
     int32_t *seen;     /* the distinct tokens in n_seen, in order of appearance */
     int32_t n_distinct;
+    /* Only with logprobs: */
+    float *raw;        /* [n_vocab]: the logits as the model gave them */
+    sv_token_probs probs;
 };
 
 static bool has_penalties(const sv_sampling *o)
@@ -51,9 +59,14 @@ sv_rc sv_sampler_new(sv_sampler **out, const sv_sampling *sampling, int32_t n_vo
         sv_random(&s->random, sizeof s->random);
     if (s->o.temperature > 0 && !(s->cands = sv_try_calloc((size_t)n_vocab, sizeof *s->cands)))
         return sv_fail(err, SV_ENOMEM, "no memory to sample from %d tokens", n_vocab);
+    bool typical = s->cands && s->o.typical_p > 0 && s->o.typical_p < 1;
+    if (typical && !(s->odds = sv_try_calloc((size_t)n_vocab, sizeof *s->odds)))
+        return sv_fail(err, SV_ENOMEM, "no memory to sample from %d tokens", n_vocab);
     if (has_penalties(&s->o) && (!(s->n_seen = sv_try_calloc((size_t)n_vocab, sizeof *s->n_seen)) ||
                                  !(s->seen = sv_try_calloc((size_t)n_vocab, sizeof *s->seen))))
         return sv_fail(err, SV_ENOMEM, "no memory for penalties over %d tokens", n_vocab);
+    if (s->o.logprobs && !(s->raw = sv_try_calloc((size_t)n_vocab, sizeof *s->raw)))
+        return sv_fail(err, SV_ENOMEM, "no memory for the probabilities of %d tokens", n_vocab);
     *out = SV_TAKE(s);
     return SV_OK;
 }
@@ -62,8 +75,10 @@ sv_sampler *sv_sampler_free(sv_sampler *s)
 {
     if (s) {
         free(s->cands);
+        free(s->odds);
         free(s->n_seen);
         free(s->seen);
+        free(s->raw);
     }
     free(s);
     return NULL;
@@ -80,6 +95,12 @@ void sv_sampler_see(sv_sampler *s, const int32_t *tokens, int32_t n, bool in_pro
         else
             *count = *count < 0 ? 1 : *count + 1;
     }
+}
+
+static void bias(const sv_sampler *s, float *logits)
+{
+    for (int32_t i = 0; i < s->o.n_logit_bias; i++)
+        logits[s->o.logit_bias[i].token] += s->o.logit_bias[i].bias;
 }
 
 static void penalise(const sv_sampler *s, float *logits)
@@ -163,16 +184,12 @@ static int32_t take_all(cand *cands, const float *logits, int32_t n_vocab)
     return n;
 }
 
-/* Logits to exp((logit - most) / temperature); returns the sum. Dividing after subtracting: the largest is exactly 1, and a tiny
+/* Logits to exp((logit - most) / temperature). Dividing after subtracting: the largest is exactly 1, and a tiny
  * temperature sends the others to 0 and nothing to infinity. */
-static double exponentials(cand *cands, int32_t n, float most, float temperature)
+static void exponentials(cand *cands, int32_t n, float most, float temperature)
 {
-    double sum = 0;
-    for (int32_t i = 0; i < n; i++) {
+    for (int32_t i = 0; i < n; i++)
         cands[i].p = expf((cands[i].p - most) / temperature);
-        sum += (double)cands[i].p;
-    }
-    return sum;
 }
 
 static double sum_of(const cand *cands, int32_t n)
@@ -193,17 +210,54 @@ static int32_t keep_from(cand *cands, int32_t n, double least)
     return kept;
 }
 
-static int32_t keep_top_p(cand *cands, int32_t n, double sum, double top_p)
+static double largest_p(const cand *cands, int32_t n)
+{
+    double most = 0;
+    for (int32_t i = 0; i < n; i++)
+        most = fmax(most, (double)cands[i].p);
+    return most;
+}
+
+/* Keeps the fewest from the start that reach `share` of the sum, at least one. */
+static int32_t keep_share(const cand *cands, int32_t n, double share)
 {
     double reached = 0;
-    n = keep_from(cands, n, fmin(1, sum * (1 - top_p) / n)); /* 1 is the largest: at least that stays */
-    qsort(cands, (size_t)n, sizeof *cands, by_p);
     for (int32_t i = 0; i < n; i++) {
         reached += (double)cands[i].p;
-        if (reached >= top_p * sum)
+        if (reached >= share)
             return i + 1;
     }
     return n;
+}
+
+static int by_far(const void *a, const void *b)
+{
+    const odd *x = a, *y = b;
+    return x->far < y->far ? -1 : x->far > y->far ? 1 : x->c.id < y->c.id ? -1 : x->c.id > y->c.id;
+}
+
+static int32_t keep_typical(odd *odds, cand *cands, int32_t n, double typical_p)
+{
+    double sum = sum_of(cands, n), entropy = 0;
+    for (int32_t i = 0; i < n; i++) {
+        double p = (double)cands[i].p / sum;
+        odds[i] = (odd){p > 0 ? -log(p) : INFINITY, cands[i]};
+        entropy += p > 0 ? p * odds[i].far : 0;
+    }
+    for (int32_t i = 0; i < n; i++)
+        odds[i].far = fabs(odds[i].far - entropy);
+    qsort(odds, (size_t)n, sizeof *odds, by_far);
+    for (int32_t i = 0; i < n; i++)
+        cands[i] = odds[i].c;
+    return keep_share(cands, n, typical_p * sum);
+}
+
+static int32_t keep_top_p(cand *cands, int32_t n, double top_p)
+{
+    double sum = sum_of(cands, n);
+    n = keep_from(cands, n, fmin(largest_p(cands, n), sum * (1 - top_p) / n));
+    qsort(cands, (size_t)n, sizeof *cands, by_p);
+    return keep_share(cands, n, top_p * sum);
 }
 
 static double draw(sv_sampler *s)
@@ -229,8 +283,48 @@ static int32_t pick(const cand *cands, int32_t n, double u)
     return cands[last].id;
 }
 
-int32_t sv_sampler_next(sv_sampler *s, float *logits)
+/* --- log probabilities -------------------------------------------------------------------------------------------- */
+
+/* ln sum exp(l), in float64 and in the order of ids. */
+static double log_sum(const float *logits, int32_t n, float most)
 {
+    double sum = 0;
+    for (int32_t i = 0; i < n; i++)
+        if (logits[i] > -INFINITY)
+            sum += exp((double)logits[i] - (double)most);
+    return (double)most + log(sum);
+}
+
+/* An infinite logit, which only a broken model gives, has all the probability. */
+static float logprob(float logit, float most, double total)
+{
+    if (isinf(most))
+        return logit == most ? 0 : -INFINITY;
+    return logit > -INFINITY ? (float)((double)logit - total) : -INFINITY;
+}
+
+static void note_probs(sv_sampler *s, int32_t chosen)
+{
+    cand top[SV_MAX_TOP_LOGPROBS];
+    int32_t best = largest(s->raw, s->n_vocab);
+    float most = best < 0 ? INFINITY : s->raw[best];
+    double total = isinf(most) ? 0 : log_sum(s->raw, s->n_vocab, most);
+    s->probs = (sv_token_probs){.chosen = {.token = chosen, .logprob = logprob(s->raw[chosen], most, total)}};
+    int32_t n = s->o.top_logprobs > SV_MAX_TOP_LOGPROBS ? SV_MAX_TOP_LOGPROBS : s->o.top_logprobs;
+    n = n > 0 ? take_top_k(top, s->raw, s->n_vocab, n) : 0;
+    qsort(top, (size_t)n, sizeof *top, by_p);
+    s->probs.n_top = n;
+    for (int32_t i = 0; i < n; i++)
+        s->probs.top[i] = (sv_token_prob){.token = top[i].id, .logprob = logprob(top[i].p, most, total)};
+}
+
+const sv_token_probs *sv_sampler_probs(const sv_sampler *s) { return &s->probs; }
+
+/* --- all together ------------------------------------------------------------------------------------------------- */
+
+static int32_t choose(sv_sampler *s, float *logits)
+{
+    bias(s, logits);
     penalise(s, logits);
     int32_t best = largest(logits, s->n_vocab);
     if (best < 0 || !s->cands || isinf(logits[best]))
@@ -240,10 +334,22 @@ int32_t sv_sampler_next(sv_sampler *s, float *logits)
     int32_t n = cut_k ? take_top_k(s->cands, logits, s->n_vocab, s->o.top_k) : take_all(s->cands, logits, s->n_vocab);
     if (cut_k) /* an order that does not hang on how the heap was built */
         qsort(s->cands, (size_t)n, sizeof *s->cands, by_p);
-    double sum = exponentials(s->cands, n, most, s->o.temperature);
+    exponentials(s->cands, n, most, s->o.temperature);
+    if (s->odds)
+        n = keep_typical(s->odds, s->cands, n, (double)s->o.typical_p);
     if (s->o.top_p > 0 && s->o.top_p < 1)
-        n = keep_top_p(s->cands, n, sum, (double)s->o.top_p);
+        n = keep_top_p(s->cands, n, (double)s->o.top_p);
     if (s->o.min_p > 0)
-        n = keep_from(s->cands, n, fmin(1, (double)s->o.min_p));
+        n = keep_from(s->cands, n, fmin(1, (double)s->o.min_p) * largest_p(s->cands, n));
     return pick(s->cands, n, draw(s));
+}
+
+int32_t sv_sampler_next(sv_sampler *s, float *logits)
+{
+    if (s->raw)
+        memcpy(s->raw, logits, (size_t)s->n_vocab * sizeof *logits);
+    int32_t id = choose(s, logits);
+    if (s->raw && id >= 0)
+        note_probs(s, id);
+    return id;
 }

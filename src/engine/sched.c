@@ -41,8 +41,9 @@
 #include "engine/kv.h"
 #include "engine/sampler.h"
 #include "engine/stops.h"
+#include "engine/wire.h" /* sv_wire_pack_probs */
 
-enum { MAX_TENANTS = 256, MIN_PROMPT_ROWS = 16 };
+enum { MAX_TENANTS = 256, MIN_PROMPT_ROWS = 16, MAX_PROBS_BYTES = 64 << 10 };
 
 typedef struct seq {
     struct seq *next; /* queued: in order of arrival */
@@ -60,6 +61,7 @@ typedef struct seq {
     sv_stops stops;
     int32_t chosen;   /* by the step, before it is accepted */
     int32_t n_untold; /* tokens since the last on_text */
+    sv_buf probs;     /* of those, packed */
     bool ended, preempted; /* preempted: to be swept back into the queue */
 } seq;
 
@@ -158,6 +160,7 @@ static void seq_free(sv_sched *s, seq *q)
     sv_kv_close(s->kv, &q->kv);
     sv_sampler_free(q->sampler);
     sv_stops_done(&q->stops);
+    sv_buf_done(&q->probs);
     free(q->logits);
     free(q->tokens);
     free(q);
@@ -233,7 +236,12 @@ sv_rc sv_sched_add(sv_sched *s, const sv_sched_req *req, sv_err *err)
     if (n_pages_for((int64_t)req->n_tokens + req->max_tokens - 1) > sv_kv_get_stats(s->kv).n_pages) /* it would wait for ever */
         return sv_fail_api(err, SV_ELIMIT, 5021, "prompt has %d tokens and max_tokens is %d: over the %lld tokens that this engine's KV cache holds",
                            req->n_tokens, req->max_tokens, (long long)sv_kv_get_stats(s->kv).n_pages * SV_KV_PAGE);
+    for (int32_t i = 0; i < req->sampling.n_logit_bias; i++)
+        if (req->sampling.logit_bias[i].token < 0 || req->sampling.logit_bias[i].token >= info->n_vocab)
+            return sv_fail(err, SV_EINVAL, "'logit_bias': token %d is not in the vocabulary of %d", req->sampling.logit_bias[i].token,
+                           info->n_vocab);
     seq *q = sv_xnew0(seq);
+    sv_buf_init(&q->probs, 0);
     q->n_prompt = q->n_tokens = req->n_tokens;
     q->n_max = req->n_tokens + req->max_tokens;
     if (!(q->tokens = sv_try_calloc((size_t)q->n_max, sizeof *q->tokens))) {
@@ -504,11 +512,33 @@ static void compute(sv_sched *s)
         s->us_a_row = s->us_a_row > 0 ? 0.8 * s->us_a_row + 0.2 * us : us;
 }
 
+static void tell_probs(sv_sched *s, seq *q)
+{
+    if (q->probs.n > 0 && s->events.on_probs)
+        s->events.on_probs(q->req.arg, sv_buf_str(&q->probs));
+    sv_buf_reset(&q->probs);
+}
+
+static void note_probs(sv_sched *s, seq *q)
+{
+    const sv_tokenizer *t = sv_llm_tokenizer(s->m);
+    if (!q->req.sampling.logprobs)
+        return;
+    sv_token_probs p = *sv_sampler_probs(q->sampler);
+    p.chosen.bytes = sv_tokenizer_piece(t, p.chosen.token);
+    for (int32_t i = 0; i < p.n_top; i++)
+        p.top[i].bytes = sv_tokenizer_piece(t, p.top[i].token);
+    sv_wire_pack_probs(&q->probs, &p);
+    if (q->probs.n > MAX_PROBS_BYTES) /* a long row of tokens without text */
+        tell_probs(s, q);
+}
+
 /* Sends what is text for certain. */
 static void tell(sv_sched *s, seq *q)
 {
     if (s->text.n == 0)
         return;
+    tell_probs(s, q);
     s->events.on_text(q->req.arg, sv_buf_str(&s->text), q->n_untold);
     q->n_untold = 0;
 }
@@ -522,6 +552,7 @@ static void finish(sv_sched *s, seq *q, sv_finish how)
         how = SV_FINISH_STOP;
     sv_stops_finish(&q->stops, &s->text);
     tell(s, q);
+    tell_probs(s, q);
     end(s, q, SV_OK, how, NULL);
 }
 
@@ -546,6 +577,7 @@ static void accept(sv_sched *s, seq *q)
     q->tokens[q->n_tokens++] = q->chosen;
     q->n_untold++;
     s->count.tokens++;
+    note_probs(s, q);
     sv_sampler_see(q->sampler, &q->chosen, 1, false);
     sv_buf_reset(&s->piece);
     sv_detok_feed(&q->detok, t, q->chosen, &s->piece);

@@ -26,12 +26,12 @@ typedef struct sv_sched_opts { /* zeros are the defaults */
     size_t kv_bytes;     /* 1 GiB: for the KV cache, prompts kept for later requests among it */
 } sv_sched_opts;
 
-typedef struct sv_sched_req { /* copied, but for cancel and arg */
+typedef struct sv_sched_req { /* copied, but for sampling.logit_bias, cancel and arg */
     const char *tenant;      /* prompts are kept for requests of the same one; under SV_KV_MAX_TENANT bytes; NULL is "" */
     const int32_t *tokens;   /* the prompt, ids in range, at least one */
     int32_t n_tokens;
     int32_t max_tokens;      /* at least 1; n_tokens + max_tokens are within the model's window */
-    sv_sampling sampling;
+    sv_sampling sampling;    /* its logit_bias lives until the end */
     const sv_str *stop;
     int32_t n_stops;
     const _Atomic bool *cancel; /* lives until the end; once true, the request ends with SV_ECANCELED before the next step */
@@ -43,6 +43,7 @@ typedef struct sv_sched_req { /* copied, but for cancel and arg */
 typedef struct sv_sched_events {
     void (*on_start)(void *arg, const sv_usage *usage);
     void (*on_text)(void *arg, sv_str text, int32_t n_tokens); /* n_tokens: chosen since the last text */
+    void (*on_probs)(void *arg, sv_str packed); /* NULL, or see client.h: before the text, where sampling.logprobs is set */
     void (*on_end)(void *arg, sv_rc rc, sv_finish finish, const sv_usage *usage, const sv_err *err);
 } sv_sched_events;
 
@@ -51,7 +52,8 @@ SV_MUST sv_rc sv_sched_new(sv_sched **out, sv_llm *m, sv_compute *compute, const
 sv_sched *sv_sched_free(sv_sched *s); /* nothing lives in it. NULL is fine; returns NULL */
 SV_DEFINE_AUTO(sv_sched, sv_sched_free)
 
-/* SV_ELIMIT: the queue is full (api_code 3040), or the whole KV cache is too small (5021); SV_ENOMEM. Then no event comes. */
+/* SV_ELIMIT: the queue is full (api_code 3040), or the whole KV cache is too small (5021); SV_EINVAL: a bias for a token that is not in the
+ * vocabulary; SV_ENOMEM. Then no event comes. */
 SV_MUST sv_rc sv_sched_add(sv_sched *s, const sv_sched_req *req, sv_err *err);
 bool sv_sched_busy(const sv_sched *s);          /* some request lives: sv_sched_step has work */
 void sv_sched_step(sv_sched *s);

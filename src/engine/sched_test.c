@@ -65,7 +65,7 @@ static void on_end(void *arg, sv_rc rc, sv_finish finish, const sv_usage *usage,
         a->err = *err;
 }
 
-static const sv_sched_events events = {on_start, on_text, on_end};
+static const sv_sched_events events = {.on_start = on_start, .on_text = on_text, .on_end = on_end};
 
 static void open_sched(const sv_sched_opts *o)
 {

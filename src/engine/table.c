@@ -92,12 +92,12 @@ sv_job *sv_job_free(sv_job *j)
 
 typedef struct event {
     sv_job *job;
-    enum { STARTED, TEXT, ENDED } kind;
+    enum { STARTED, TEXT, PROBS, ENDED } kind;
     sv_rc rc;
     sv_finish finish;
     sv_usage usage;
     int32_t n_tokens;
-    uint32_t n_bytes; /* that follow: the text, or the sv_err; then padding to 16 */
+    uint32_t n_bytes; /* that follow: the text, the probabilities, or the sv_err; then padding to 16 */
 } event;
 
 typedef struct mail { sv_table *table; sv_buf events; } mail;
@@ -127,6 +127,8 @@ static void deliver(void *arg)
         at += padded(sizeof e + e.n_bytes);
         if (e.kind == STARTED) {
             t->o.on_start(e.job, &e.usage);
+        } else if (e.kind == PROBS) {
+            t->o.on_probs(e.job, (sv_str){bytes, e.n_bytes});
         } else if (e.kind == TEXT) {
             t->o.on_text(e.job, (sv_str){bytes, e.n_bytes}, e.n_tokens);
         } else {
@@ -166,6 +168,12 @@ static void on_text(void *arg, sv_str text, int32_t n_tokens)
     add_event(&j->model->batch, &(event){.job = j, .kind = TEXT, .n_tokens = n_tokens, .n_bytes = (uint32_t)text.n}, text.p);
 }
 
+static void on_probs(void *arg, sv_str packed)
+{
+    sv_job *j = arg;
+    add_event(&j->model->batch, &(event){.job = j, .kind = PROBS, .n_bytes = (uint32_t)packed.n}, packed.p);
+}
+
 static void on_end(void *arg, sv_rc rc, sv_finish finish, const sv_usage *usage, const sv_err *err)
 {
     sv_job *j = arg;
@@ -173,7 +181,7 @@ static void on_end(void *arg, sv_rc rc, sv_finish finish, const sv_usage *usage,
               &(event){.job = j, .kind = ENDED, .rc = rc, .finish = finish, .usage = *usage, .n_bytes = rc != SV_OK ? sizeof *err : 0}, err);
 }
 
-static const sv_sched_events sched_events = {on_start, on_text, on_end};
+static const sv_sched_events sched_events = {.on_start = on_start, .on_text = on_text, .on_probs = on_probs, .on_end = on_end};
 
 static void add_failure(sv_buf *b, sv_job *j, const sv_err *err)
 {

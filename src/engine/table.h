@@ -41,6 +41,7 @@ typedef struct sv_table_opts { /* zeros are the defaults */
     sv_sched_opts sched;  /* of each model; kv_bytes 0: a quarter of the memory */
     void (*on_start)(sv_job *j, const sv_usage *usage);
     void (*on_text)(sv_job *j, sv_str text, int32_t n_tokens);
+    void (*on_probs)(sv_job *j, sv_str packed);
     void (*on_batch)(void *arg); /* the events of a step are told: time to write */
     void *arg;
     void (*on_end)(sv_job *j, sv_rc rc, sv_finish finish, const sv_usage *usage, const sv_err *err); /* once, last */

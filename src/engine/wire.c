@@ -26,7 +26,7 @@ static const struct { uint32_t min, max; } sizes[SV_WIRE_LAST + 1] = {
     [SV_WIRE_HELLO] = {8, 12},          [SV_WIRE_GENERATE] = {4, SV_WIRE_MAX}, [SV_WIRE_CANCEL] = {0, 0},
     [SV_WIRE_STATS] = {0, SV_WIRE_MAX}, [SV_WIRE_STARTED] = {8, 8},            [SV_WIRE_TEXT] = {4, SV_WIRE_MAX},
     [SV_WIRE_DONE] = {16, 16},          [SV_WIRE_FAIL] = {8, 8 + sizeof(((sv_err *)0)->msg) - 1},
-    [SV_WIRE_ENCODE] = {2, SV_WIRE_MAX}, [SV_WIRE_VECTORS] = {12, SV_WIRE_MAX},
+    [SV_WIRE_ENCODE] = {2, SV_WIRE_MAX}, [SV_WIRE_VECTORS] = {12, SV_WIRE_MAX}, [SV_WIRE_PROBS] = {16, SV_WIRE_MAX},
     [SV_WIRE_AGAIN] = {0, 0},           [SV_WIRE_GOAWAY] = {0, 0},
 };
 
@@ -86,6 +86,20 @@ sv_rc sv_wire_get_text(sv_str *text, int32_t *n_tokens, const sv_frame *f, sv_er
     return SV_OK;
 }
 
+sv_rc sv_wire_get_probs(sv_str *packed, const sv_frame *f, sv_err *err)
+{
+    sv_token_probs p;
+    if (expect(f, SV_WIRE_PROBS, err) != SV_OK)
+        return err->code;
+    sv_str rest = f->payload;
+    while (sv_token_probs_next(&p, &rest))
+        ;
+    if (rest.n > 0)
+        return sv_fail(err, SV_EFORMAT, "engine protocol: probabilities end %zu bytes early", rest.n);
+    *packed = f->payload;
+    return SV_OK;
+}
+
 sv_rc sv_wire_get_done(sv_finish *finish, sv_usage *usage, const sv_frame *f, sv_err *err)
 {
     if (expect(f, SV_WIRE_DONE, err) != SV_OK)
@@ -139,12 +153,48 @@ static sv_rc get_sampling(sv_sampling *s, const json_t *o, sv_err *err)
         get_int32(o, "top_k", 0, &s->top_k, err) != SV_OK || get_float(o, "min_p", 0, 1, &s->min_p, err) != SV_OK ||
         get_float(o, "repetition_penalty", 0, 1e6, &s->repetition_penalty, err) != SV_OK ||
         get_float(o, "frequency_penalty", -1e6, 1e6, &s->frequency_penalty, err) != SV_OK ||
-        get_float(o, "presence_penalty", -1e6, 1e6, &s->presence_penalty, err) != SV_OK)
+        get_float(o, "presence_penalty", -1e6, 1e6, &s->presence_penalty, err) != SV_OK ||
+        get_float(o, "typical_p", 0, 1e6, &s->typical_p, err) != SV_OK || get_int32(o, "top_logprobs", 0, &s->top_logprobs, err) != SV_OK)
         return err->code;
+    if (s->top_logprobs > SV_MAX_TOP_LOGPROBS)
+        return sv_fail(err, SV_EINVAL, "'top_logprobs' is %" PRId32 ", at most %d", s->top_logprobs, SV_MAX_TOP_LOGPROBS);
+    s->logprobs = json_is_true(json_object_get(o, "logprobs"));
     if (seed && !json_is_integer(seed))
         return sv_fail(err, SV_EINVAL, "'seed' is not an integer");
     s->has_seed = seed != NULL;
     s->seed = seed ? (uint64_t)json_integer_value(seed) : 0;
+    return SV_OK;
+}
+
+/* One check for both ends. */
+static sv_rc check_bias(int64_t token, double bias, sv_err *err)
+{
+    if (token < 0 || token > INT32_MAX)
+        return sv_fail(err, SV_EINVAL, "'logit_bias': no token is %" PRId64, token);
+    if (!(bias >= -100 && bias <= 100))
+        return sv_fail(err, SV_EINVAL, "'logit_bias': %g for token %" PRId64 "; -100 to 100", bias, token);
+    return SV_OK;
+}
+
+static sv_rc get_bias(sv_wire_gen *g, const json_t *list, sv_err *err)
+{
+    size_t i, n = json_array_size(list);
+    const json_t *pair;
+    if (list && (!json_is_array(list) || n > SV_MAX_LOGIT_BIAS))
+        return sv_fail(err, SV_EINVAL, "'logit_bias' is not a list of at most %d pairs", SV_MAX_LOGIT_BIAS);
+    if (n == 0)
+        return SV_OK;
+    g->bias = sv_xcalloc(n, sizeof *g->bias);
+    json_array_foreach(list, i, pair) {
+        const json_t *token = json_array_get(pair, 0), *bias = json_array_get(pair, 1);
+        if (!json_is_integer(token) || !json_is_number(bias))
+            return sv_fail(err, SV_EINVAL, "'logit_bias': not a pair of a token and a number");
+        if (check_bias(json_integer_value(token), json_number_value(bias), err) != SV_OK)
+            return err->code;
+        g->bias[i] = (sv_logit_bias){(int32_t)json_integer_value(token), (float)json_number_value(bias)};
+    }
+    g->sampling.logit_bias = g->bias;
+    g->sampling.n_logit_bias = (int32_t)n;
     return SV_OK;
 }
 
@@ -196,7 +246,7 @@ static sv_rc get_gen(sv_wire_gen *g, sv_str prompt, sv_err *err)
         return err->code;
     if (g->max_tokens < 1)
         return sv_fail(err, SV_EINVAL, "'max_tokens' is missing");
-    if (get_sampling(&g->sampling, g->json, err) != SV_OK)
+    if (get_sampling(&g->sampling, g->json, err) != SV_OK || get_bias(g, json_object_get(g->json, "logit_bias"), err) != SV_OK)
         return err->code;
     return get_stops(g, json_object_get(g->json, "stop"), err);
 }
@@ -218,13 +268,16 @@ sv_rc sv_wire_get_gen(sv_wire_gen *out, const sv_frame *f, sv_err *err)
         return err->code;
     *out = g;
     g.json = NULL;
+    g.bias = NULL;
     return SV_OK;
 }
 
 void sv_wire_gen_done(sv_wire_gen *g)
 {
     json_decref(g->json);
+    free(g->bias);
     g->json = NULL;
+    g->bias = NULL;
 }
 
 /* --- writers ------------------------------------------------------------------------------------------------------ */
@@ -282,6 +335,53 @@ void sv_wire_add_text(sv_buf *out, uint32_t id, sv_str text, int32_t n_tokens)
     add2(out, SV_WIRE_TEXT, id, (sv_str){p, sizeof p}, text);
 }
 
+/* An entry is u32 n_top, then the chosen one and n_top others, each i32 token, f32 logprob, u32 n_bytes, bytes. */
+static void pack_prob(sv_buf *out, const sv_token_prob *p)
+{
+    char head[12];
+    put32(head, (uint32_t)p->token);
+    memcpy(head + 4, &p->logprob, sizeof p->logprob);
+    put32(head + 8, (uint32_t)p->bytes.n);
+    sv_buf_add(out, head, sizeof head);
+    sv_buf_add(out, p->bytes.p, p->bytes.n);
+}
+
+void sv_wire_pack_probs(sv_buf *out, const sv_token_probs *p)
+{
+    char n_top[4];
+    put32(n_top, (uint32_t)p->n_top);
+    sv_buf_add(out, n_top, sizeof n_top);
+    pack_prob(out, &p->chosen);
+    for (int32_t i = 0; i < p->n_top; i++)
+        pack_prob(out, &p->top[i]);
+}
+
+static bool unpack_prob(sv_token_prob *out, sv_str *rest)
+{
+    if (rest->n < 12 || get32(rest->p + 8) > rest->n - 12)
+        return false;
+    *out = (sv_token_prob){.token = get_i32(rest->p), .bytes = {rest->p + 12, get32(rest->p + 8)}};
+    memcpy(&out->logprob, rest->p + 4, sizeof out->logprob);
+    *rest = (sv_str){rest->p + 12 + out->bytes.n, rest->n - 12 - out->bytes.n};
+    return true;
+}
+
+bool sv_token_probs_next(sv_token_probs *out, sv_str *packed)
+{
+    sv_str rest = *packed;
+    if (rest.n < 4 || get32(rest.p) > SV_MAX_TOP_LOGPROBS)
+        return false;
+    out->n_top = get_i32(rest.p);
+    rest = (sv_str){rest.p + 4, rest.n - 4};
+    if (!unpack_prob(&out->chosen, &rest))
+        return false;
+    for (int32_t i = 0; i < out->n_top; i++)
+        if (!unpack_prob(&out->top[i], &rest))
+            return false;
+    *packed = rest;
+    return true;
+}
+
 void sv_wire_add_done(sv_buf *out, uint32_t id, sv_finish finish, const sv_usage *usage)
 {
     char p[16];
@@ -319,8 +419,31 @@ static void add_sampling(sv_buf *b, const sv_sampling *s)
     add_num(b, "repetition_penalty", (double)s->repetition_penalty);
     add_num(b, "frequency_penalty", (double)s->frequency_penalty);
     add_num(b, "presence_penalty", (double)s->presence_penalty);
+    add_num(b, "typical_p", (double)s->typical_p);
+    add_num(b, "top_logprobs", s->top_logprobs);
     if (s->has_seed)
         sv_buf_addf(b, ",\"seed\":%" PRId64, (int64_t)s->seed);
+    if (s->logprobs)
+        sv_buf_adds(b, ",\"logprobs\":true");
+}
+
+static sv_rc add_bias(sv_buf *b, const sv_sampling *s, sv_err *err)
+{
+    if (s->n_logit_bias == 0)
+        return SV_OK;
+    if (s->n_logit_bias > SV_MAX_LOGIT_BIAS)
+        return sv_fail(err, SV_EINVAL, "'logit_bias' has %" PRId32 " tokens, at most %d", s->n_logit_bias, SV_MAX_LOGIT_BIAS);
+    sv_buf_adds(b, ",\"logit_bias\":[");
+    for (int32_t i = 0; i < s->n_logit_bias; i++) {
+        const sv_logit_bias *x = &s->logit_bias[i];
+        if (check_bias(x->token, (double)x->bias, err) != SV_OK)
+            return err->code;
+        sv_buf_addf(b, "%s[%" PRId32 ",", i ? "," : "", x->token);
+        sv_json_add_num(b, (double)x->bias);
+        sv_buf_addc(b, ']');
+    }
+    sv_buf_addc(b, ']');
+    return SV_OK;
 }
 
 static sv_rc add_stops(sv_buf *b, const char *const *stop, sv_err *err)
@@ -347,7 +470,7 @@ static sv_rc add_head(sv_buf *b, const sv_gen_opts *o, sv_err *err)
     sv_buf_addf(b, ",\"max_tokens\":%" PRId32, o->max_tokens);
     add_num(b, "n_ctx", o->n_ctx);
     add_sampling(b, &o->sampling);
-    if (o->stop && add_stops(b, o->stop, err) != SV_OK)
+    if (add_bias(b, &o->sampling, err) != SV_OK || (o->stop && add_stops(b, o->stop, err) != SV_OK))
         return err->code;
     if (o->messages) {
         sv_buf_adds(b, ",\"messages\":");

@@ -9,7 +9,8 @@
  *     GENERATE  u32 n_head, JSON head, raw prompt  STARTED   i32 prompt_tokens, i32 cached_tokens
  *     ENCODE    JSON                               VECTORS   i32 n, dim, tokens, n * dim float32, JSON list of labels
  *     CANCEL                                       TEXT      i32 n_tokens, UTF-8
- *     STATS                                        DONE      i32 finish, prompt, completion, cached tokens
+ *     STATS                                        PROBS     packed probabilities (sv_token_probs_next)
+ *                                                  DONE      i32 finish, prompt, completion, cached tokens
  *                                                  FAIL      i32 rc, i32 api_code, message
  *                                                  STATS     JSON
  *                                                  AGAIN     not taken, the engine is leaving: send it to the next one
@@ -30,7 +31,7 @@
 
 enum {
     SV_WIRE_MAGIC = 0x4e455653, /* "SVEN" */
-    SV_WIRE_VERSION = 1,
+    SV_WIRE_VERSION = 2,
     SV_WIRE_HEAD = 12,
     SV_WIRE_MAX = 16 << 20,     /* bytes of a payload */
     SV_WIRE_MAX_STOPS = 16,
@@ -41,7 +42,8 @@ enum {
 typedef enum sv_wire_type {
     SV_WIRE_HELLO = 1, SV_WIRE_GENERATE, SV_WIRE_CANCEL, SV_WIRE_STATS,
     SV_WIRE_STARTED, SV_WIRE_TEXT, SV_WIRE_DONE, SV_WIRE_FAIL, SV_WIRE_AGAIN, SV_WIRE_GOAWAY, SV_WIRE_ENCODE, SV_WIRE_VECTORS,
-    SV_WIRE_LAST = SV_WIRE_VECTORS,
+    SV_WIRE_PROBS,
+    SV_WIRE_LAST = SV_WIRE_PROBS,
 } sv_wire_type;
 
 typedef struct sv_frame {
@@ -59,10 +61,11 @@ typedef struct sv_wire_hello { uint32_t version, pid; } sv_wire_hello;
 SV_MUST sv_rc sv_wire_get_hello(sv_wire_hello *out, const sv_frame *f, sv_err *err); /* SV_EFORMAT too when it is not our version */
 SV_MUST sv_rc sv_wire_get_started(sv_usage *out, const sv_frame *f, sv_err *err);
 SV_MUST sv_rc sv_wire_get_text(sv_str *text, int32_t *n_tokens, const sv_frame *f, sv_err *err);
+SV_MUST sv_rc sv_wire_get_probs(sv_str *packed, const sv_frame *f, sv_err *err); /* every entry of it is whole */
 SV_MUST sv_rc sv_wire_get_done(sv_finish *finish, sv_usage *usage, const sv_frame *f, sv_err *err);
 SV_MUST sv_rc sv_wire_get_fail(sv_err *what, const sv_frame *f, sv_err *err);
 
-/* A request as the engine gets it. Everything is borrowed from `json` and the frame. */
+/* A request as the engine gets it. Everything is borrowed from `json` and the frame but the bias, which is owned like json. */
 typedef struct sv_wire_gen {
     json_t *json;           /* owned: sv_wire_gen_done */
     const char *model_path, *tenant;
@@ -71,6 +74,7 @@ typedef struct sv_wire_gen {
     const json_t *tools;    /* or NULL */
     int32_t max_tokens, n_ctx;
     sv_sampling sampling;
+    sv_logit_bias *bias;    /* owned: what sampling.logit_bias points to */
     sv_str stop[SV_WIRE_MAX_STOPS];
     int32_t n_stops;
 } sv_wire_gen;
@@ -101,6 +105,7 @@ void sv_wire_add_hello(sv_buf *out, uint32_t pid);
 SV_MUST sv_rc sv_wire_add_gen(sv_buf *out, uint32_t id, const sv_gen_opts *opts, sv_err *err);
 void sv_wire_add_started(sv_buf *out, uint32_t id, const sv_usage *usage);
 void sv_wire_add_text(sv_buf *out, uint32_t id, sv_str text, int32_t n_tokens);
+void sv_wire_pack_probs(sv_buf *out, const sv_token_probs *p); /* appends an entry to a packed list */
 void sv_wire_add_done(sv_buf *out, uint32_t id, sv_finish finish, const sv_usage *usage);
 void sv_wire_add_fail(sv_buf *out, uint32_t id, const sv_err *what);
 

@@ -46,6 +46,75 @@ static void a_request_arrives_as_it_was_sent(void **state)
     assert_true(s->presence_penalty == w->presence_penalty && s->has_seed && s->seed == w->seed);
 }
 
+static void bias_and_wishes_for_probabilities_arrive_as_they_were_sent(void **state)
+{
+    (void)state;
+    static const sv_logit_bias bias[] = {{0, -100}, {77, 0.1f}, {INT32_MAX, 100}};
+    SV_AUTO(sv_buf_donep) sv_buf b;
+    SV_AUTO(sv_wire_gen_donep) sv_wire_gen g = {0};
+    sv_err err = {0};
+    sv_gen_opts o = {.model_path = "m", .prompt = SV_STR("x"), .max_tokens = 1,
+                     .sampling = {.typical_p = 0.2f, .logprobs = true, .top_logprobs = 20, .logit_bias = bias, .n_logit_bias = 3}};
+    sv_buf_init(&b, 0);
+    assert_int_equal(sv_wire_add_gen(&b, 1, &o, &err), SV_OK);
+    sv_frame f = only_frame(&b);
+    assert_int_equal(sv_wire_get_gen(&g, &f, &err), SV_OK);
+    assert_true(g.sampling.typical_p == 0.2f && g.sampling.logprobs && g.sampling.top_logprobs == 20);
+    assert_int_equal(g.sampling.n_logit_bias, 3);
+    assert_memory_equal(g.sampling.logit_bias, bias, sizeof bias);
+    static const sv_logit_bias bad[] = {{-1, 0}, {1, 100.5f}, {1, -101}, {1, __builtin_nanf("")}};
+    for (size_t i = 0; i < SV_LEN(bad); i++) {
+        o.sampling.logit_bias = &bad[i];
+        o.sampling.n_logit_bias = 1;
+        assert_int_equal(sv_wire_add_gen(&b, 1, &o, &err), SV_EINVAL);
+        assert_non_null(strstr(err.msg, "logit_bias"));
+    }
+    o.sampling = (sv_sampling){.top_logprobs = 21};
+    sv_buf_reset(&b);
+    assert_int_equal(sv_wire_add_gen(&b, 1, &o, &err), SV_OK); /* the engine is the one that refuses */
+    f = only_frame(&b);
+    sv_wire_gen refused = {0};
+    assert_int_equal(sv_wire_get_gen(&refused, &f, &err), SV_EINVAL);
+}
+
+static void probabilities_come_out_as_they_went_in_and_broken_ones_are_refused(void **state)
+{
+    (void)state;
+    const sv_token_probs in[2] = {
+        {.chosen = {7, -0.25f, SV_STR("\xf0\x9f")}, .top = {{8, -0.1f, SV_STR("a")}, {7, -0.25f, SV_STR("\xf0\x9f")}}, .n_top = 2},
+        {.chosen = {9, -__builtin_inff(), SV_STR("")}},
+    };
+    SV_AUTO(sv_buf_donep) sv_buf packed;
+    SV_AUTO(sv_buf_donep) sv_buf b;
+    sv_err err = {0};
+    sv_str got;
+    sv_token_probs p;
+    sv_buf_init(&packed, 0);
+    sv_buf_init(&b, 0);
+    sv_wire_pack_probs(&packed, &in[0]);
+    sv_wire_pack_probs(&packed, &in[1]);
+    sv_wire_add(&b, SV_WIRE_PROBS, 3, sv_buf_str(&packed));
+    sv_frame f = only_frame(&b);
+    assert_int_equal(sv_wire_get_probs(&got, &f, &err), SV_OK);
+    for (int i = 0; i < 2; i++) {
+        assert_true(sv_token_probs_next(&p, &got));
+        assert_int_equal(p.n_top, in[i].n_top);
+        for (int t = -1; t < p.n_top; t++) {
+            const sv_token_prob *a = t < 0 ? &p.chosen : &p.top[t], *w = t < 0 ? &in[i].chosen : &in[i].top[t];
+            assert_true(a->token == w->token && a->logprob == w->logprob && sv_str_eq(a->bytes, w->bytes));
+        }
+    }
+    assert_false(sv_token_probs_next(&p, &got));
+    for (size_t cut = 16; cut < packed.n; cut++) { /* every shorter one but the first entry alone */
+        f.payload = (sv_str){packed.p, cut};
+        sv_rc rc = sv_wire_get_probs(&got, &f, &err);
+        assert_int_equal(rc, cut == packed.n - 16 ? SV_OK : SV_EFORMAT);
+    }
+    packed.p[0] = 21; /* more alternatives than there may be */
+    f.payload = sv_buf_str(&packed);
+    assert_int_equal(sv_wire_get_probs(&got, &f, &err), SV_EFORMAT);
+}
+
 static void messages_and_tools_arrive_as_they_were_sent(void **state)
 {
     (void)state;
@@ -218,7 +287,7 @@ static void another_version_or_program_is_recognised(void **state)
     sv_err err = {0};
     sv_frame f = {SV_WIRE_HELLO, 0, {(char *)other, sizeof other}};
     assert_int_equal(sv_wire_get_hello(&hello, &f, &err), SV_EFORMAT);
-    assert_non_null(strstr(err.msg, "version 2 there, 1 here"));
+    assert_non_null(strstr(err.msg, "version 3 there, 2 here"));
     other[0] = 1;
     assert_int_equal(sv_wire_get_hello(&hello, &f, &err), SV_EFORMAT);
     f.type = SV_WIRE_TEXT;
@@ -229,6 +298,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_request_arrives_as_it_was_sent),
+        cmocka_unit_test(bias_and_wishes_for_probabilities_arrive_as_they_were_sent),
+        cmocka_unit_test(probabilities_come_out_as_they_went_in_and_broken_ones_are_refused),
         cmocka_unit_test(messages_and_tools_arrive_as_they_were_sent),
         cmocka_unit_test(small_frames_come_out_as_they_went_in),
         cmocka_unit_test(frames_may_arrive_byte_by_byte),

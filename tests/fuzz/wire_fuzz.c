@@ -22,6 +22,7 @@ static void again(const sv_wire_gen *g)
         SV_ASSERT(sv_wire_get_gen(&back, &f, &err) == SV_OK);
         SV_ASSERT(sv_str_eq(back.prompt, g->prompt) && back.max_tokens == g->max_tokens && back.n_ctx == g->n_ctx && back.n_stops == g->n_stops);
         SV_ASSERT(strcmp(back.model_path, g->model_path) == 0 && strcmp(back.tenant, g->tenant) == 0);
+        SV_ASSERT(back.sampling.n_logit_bias == g->sampling.n_logit_bias && back.sampling.logprobs == g->sampling.logprobs);
         SV_ASSERT(back.sampling.seed == g->sampling.seed && back.sampling.temperature == g->sampling.temperature);
     }
     sv_wire_gen_done(&back);
@@ -42,6 +43,12 @@ static void look(const sv_frame *f)
     (void)!sv_wire_get_done(&finish, &usage, f, &err);
     if (sv_wire_get_text(&text, &n_tokens, f, &err) == SV_OK)
         SV_ASSERT(text.n + 4 == f->payload.n);
+    if (sv_wire_get_probs(&text, f, &err) == SV_OK) {
+        sv_token_probs p;
+        while (sv_token_probs_next(&p, &text))
+            SV_ASSERT(p.n_top <= SV_MAX_TOP_LOGPROBS);
+        SV_ASSERT(text.n == 0);
+    }
     if (sv_wire_get_fail(&what, f, &err) == SV_OK)
         SV_ASSERT(what.code < SV_OK && memchr(what.msg, 0, sizeof what.msg));
     if (sv_wire_get_gen(&g, f, &err) == SV_OK)
