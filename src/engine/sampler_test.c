@@ -1,11 +1,18 @@
 /* sampler_test.c - draws against probabilities computed in float64 from the definition (sampler.h)
  *
+ * tests/reference/sampler.py has computed some of them, each filter alone and together, with the chi-squared value that a right sampler stays
+ * under; here they are drawn. The rest are many combinations, checked against a second computation in this file.
+ *
  * Tolerance: of n draws, a token of probability p comes n p times, give or take sqrt(n p (1 - p)). Five of those and one draw more are allowed;
  * with some hundred comparisons and fixed seeds that fails only if the sampler is wrong. */
 #include "engine/sampler.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
+
+#include "base/file.h"
+#include "base/json.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -100,6 +107,174 @@ static void draws_follow_the_distribution_of_every_combination(void **state)
                 }
 }
 
+/* --- what Python computed ------------------------------------------------------------------------------------------- */
+
+enum { GOLDEN_N = 40, MAX_SEEN = 16, EQUAL = 1024 };
+
+static json_t *goldens(void)
+{
+    json_t *j = NULL;
+    sv_err err = {0};
+    SV_AUTO(sv_buf_donep) sv_buf text;
+    sv_buf_init(&text, 1 << 20);
+    if (sv_file_read(&text, SV_SOURCE_ROOT "/tests/reference/sampler.json", &err) != SV_OK || sv_json_parse(&j, sv_buf_str(&text), &err) != SV_OK)
+        fail_msg("%s", err.msg);
+    return j;
+}
+
+static double number(const json_t *o, const char *key) { return json_number_value(json_object_get(o, key)); }
+
+static int32_t int_list(const json_t *list, int32_t *out, size_t max)
+{
+    assert_true(json_array_size(list) <= max);
+    for (size_t i = 0; i < json_array_size(list); i++)
+        out[i] = (int32_t)json_integer_value(json_array_get(list, i));
+    return (int32_t)json_array_size(list);
+}
+
+static sv_sampling options_of(const json_t *o, sv_logit_bias *bias)
+{
+    size_t i;
+    const json_t *pair, *list = json_object_get(o, "logit_bias");
+    json_array_foreach(list, i, pair)
+        bias[i] = (sv_logit_bias){(int32_t)json_integer_value(json_array_get(pair, 0)), (float)json_number_value(json_array_get(pair, 1))};
+    return (sv_sampling){
+        .temperature = (float)number(o, "temperature"), .top_k = (int32_t)number(o, "top_k"), .top_p = (float)number(o, "top_p"),
+        .min_p = (float)number(o, "min_p"), .typical_p = (float)number(o, "typical_p"),
+        .repetition_penalty = (float)number(o, "repetition_penalty"), .frequency_penalty = (float)number(o, "frequency_penalty"),
+        .presence_penalty = (float)number(o, "presence_penalty"), .logit_bias = bias, .n_logit_bias = (int32_t)json_array_size(list),
+        .has_seed = true, .seed = 2024};
+}
+
+/* Pearson's, with the tokens that are rarely expected taken together, as the script counts its degrees of freedom. */
+static double chi_squared(const int *count, const double *p, int draws)
+{
+    double chi = 0, few = 0, few_drawn = 0;
+    for (int i = 0; i < GOLDEN_N; i++) {
+        double want = p[i] * draws;
+        if (p[i] <= 0) {
+            if (count[i] > 0)
+                fail_msg("token %d came %d times and is none of those left", i, count[i]);
+        } else if (want < 5) {
+            few += want;
+            few_drawn += count[i];
+        } else {
+            chi += (count[i] - want) * (count[i] - want) / want;
+        }
+    }
+    return chi + (few > 0 ? (few_drawn - few) * (few_drawn - few) / few : 0);
+}
+
+static void draw_case(const json_t *c, size_t i, int draws)
+{
+    int32_t prompt[MAX_SEEN], text[MAX_SEEN];
+    int32_t n_prompt = int_list(json_object_get(c, "prompt"), prompt, MAX_SEEN), n_text = int_list(json_object_get(c, "text"), text, MAX_SEEN);
+    sv_logit_bias bias[8];
+    const sv_sampling o = options_of(json_object_get(c, "options"), bias);
+    float logits[GOLDEN_N];
+    double p[GOLDEN_N];
+    int count[GOLDEN_N] = {0};
+    sv_err err = {0};
+    SV_AUTO(sv_sampler_freep) sv_sampler *s = NULL;
+    for (size_t t = 0; t < GOLDEN_N; t++) {
+        logits[t] = (float)json_number_value(json_array_get(json_object_get(c, "logits"), t));
+        p[t] = json_number_value(json_array_get(json_object_get(c, "p"), t));
+    }
+    assert_int_equal(sv_sampler_new(&s, &o, GOLDEN_N, &err), SV_OK);
+    sv_sampler_see(s, prompt, n_prompt, true);
+    sv_sampler_see(s, text, n_text, false);
+    for (int d = 0; d < draws; d++) {
+        float scratch[GOLDEN_N];
+        memcpy(scratch, logits, sizeof scratch);
+        count[sv_sampler_next(s, scratch)]++;
+    }
+    double chi = chi_squared(count, p, draws), limit = number(c, "chi2");
+    if (chi > limit && limit > 0)
+        fail_msg("case %zu: chi-squared is %.1f, over %.1f", i, chi, limit);
+}
+
+static void draws_follow_the_distributions_that_python_computed(void **state)
+{
+    (void)state;
+    SV_AUTO(sv_json_decrefp) json_t *j = goldens();
+    size_t i;
+    const json_t *c;
+    assert_true(json_array_size(json_object_get(j, "cases")) >= 30);
+    json_array_foreach(json_object_get(j, "cases"), i, c)
+        draw_case(c, i, (int)number(j, "draws"));
+}
+
+/* What a seed means is a contract: a client that stored one gets the same draws from every version. */
+static void a_seed_gives_the_numbers_of_splitmix64(void **state)
+{
+    (void)state;
+    SV_AUTO(sv_json_decrefp) json_t *j = goldens();
+    size_t i;
+    const json_t *c;
+    json_array_foreach(json_object_get(j, "seeds"), i, c) {
+        const sv_sampling o = {.temperature = 0.7f, .has_seed = true, .seed = strtoull(sv_json_cstr(c, "seed"), NULL, 10)};
+        const json_t *tokens = json_object_get(c, "tokens");
+        sv_err err = {0};
+        SV_AUTO(sv_sampler_freep) sv_sampler *s = NULL;
+        assert_int_equal(sv_sampler_new(&s, &o, EQUAL, &err), SV_OK);
+        for (size_t t = 0; t < json_array_size(tokens); t++) {
+            float logits[EQUAL] = {0};
+            assert_int_equal(sv_sampler_next(s, logits), json_integer_value(json_array_get(tokens, t)));
+        }
+    }
+}
+
+static void log_probabilities_are_the_models_whatever_is_asked_of_the_sampler(void **state)
+{
+    (void)state;
+    SV_AUTO(sv_json_decrefp) json_t *j = goldens();
+    static const sv_logit_bias bias[] = {{3, 50}, {5, -100}};
+    static const int32_t seen[] = {1, 2, 3};
+    const json_t *g = json_object_get(j, "logprobs");
+    float logits[GOLDEN_N];
+    double want[GOLDEN_N];
+    for (size_t t = 0; t < GOLDEN_N; t++) {
+        logits[t] = (float)json_number_value(json_array_get(json_object_get(g, "logits"), t));
+        want[t] = json_number_value(json_array_get(json_object_get(g, "logprobs"), t));
+    }
+    const sv_sampling all[] = {
+        {.logprobs = true},
+        {.logprobs = true, .top_logprobs = 5},
+        {.logprobs = true, .top_logprobs = 20, .temperature = 2, .top_k = 3, .has_seed = true},
+        {.logprobs = true, .top_logprobs = 20, .logit_bias = bias, .n_logit_bias = 2, .repetition_penalty = 1.5f},
+    };
+    for (size_t i = 0; i < SV_LEN(all); i++) {
+        sv_err err = {0};
+        SV_AUTO(sv_sampler_freep) sv_sampler *s = NULL;
+        assert_int_equal(sv_sampler_new(&s, &all[i], GOLDEN_N, &err), SV_OK);
+        sv_sampler_see(s, seen, 3, false);
+        float scratch[GOLDEN_N];
+        memcpy(scratch, logits, sizeof scratch);
+        int32_t id = sv_sampler_next(s, scratch);
+        const sv_token_probs *p = sv_sampler_probs(s);
+        assert_int_equal(p->chosen.token, id);
+        assert_true(fabs((double)p->chosen.logprob - want[id]) < 1e-5);
+        assert_int_equal(p->n_top, all[i].top_logprobs);
+        for (int32_t t = 0; t < p->n_top; t++) {
+            assert_true(fabs((double)p->top[t].logprob - want[p->top[t].token]) < 1e-5);
+            assert_true(t == 0 || logits[p->top[t].token] <= logits[p->top[t - 1].token]);
+        }
+        int32_t better = 0; /* those before the last of the list are all in it */
+        for (int32_t t = 0; t < GOLDEN_N && p->n_top > 0; t++)
+            better += logits[t] > logits[p->top[p->n_top - 1].token];
+        assert_true(better < p->n_top || p->n_top == 0);
+    }
+    float strange[GOLDEN_N];
+    for (int i = 0; i < GOLDEN_N; i++)
+        strange[i] = i % 2 ? NAN : -INFINITY;
+    strange[4] = 3;
+    sv_err err = {0};
+    SV_AUTO(sv_sampler_freep) sv_sampler *s = NULL;
+    assert_int_equal(sv_sampler_new(&s, &all[1], GOLDEN_N, &err), SV_OK);
+    assert_int_equal(sv_sampler_next(s, strange), 4);
+    assert_true(sv_sampler_probs(s)->chosen.logprob == 0 && sv_sampler_probs(s)->n_top == 1);
+}
+
 static int32_t next_of(const sv_sampling *o, const float *logits, const int32_t *prompt, int32_t n_prompt, const int32_t *text, int32_t n_text)
 {
     float scratch[N];
@@ -190,7 +365,10 @@ static void numbers_that_are_none_are_never_chosen(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(draws_follow_the_distributions_that_python_computed),
         cmocka_unit_test(draws_follow_the_distribution_of_every_combination),
+        cmocka_unit_test(a_seed_gives_the_numbers_of_splitmix64),
+        cmocka_unit_test(log_probabilities_are_the_models_whatever_is_asked_of_the_sampler),
         cmocka_unit_test(all_zeros_is_greedy_and_ties_go_to_the_lowest_id),
         cmocka_unit_test(penalties_do_what_their_formulas_say),
         cmocka_unit_test(the_seed_alone_decides_the_draws),
