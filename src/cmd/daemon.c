@@ -32,6 +32,7 @@
 #include "http/api.h"
 #include "http/client.h"
 #include "http/server.h"
+#include "kv/kv_http.h"
 #include "workers/outbound.h"
 #include "workers/runtime.h"
 #include "workers/super.h"
@@ -48,6 +49,8 @@ typedef struct daemon_ctx {
     sv_engine_client *engine;
     sv_client *outward;
     sv_ai *ai;
+    sv_kvs *kv;
+    sv_kvs_http kv_http;
     sv_workers *workers;
     sv_runtime *runtime;
     sv_http *api, *bindings;
@@ -176,6 +179,8 @@ static void add_routes(daemon_ctx *d)
     sv_ai_rest_routes(d->api, d->ai);
     sv_ai_openai_routes(d->api, d->ai);
     sv_ai_binding_routes(d->bindings, d->ai);
+    sv_kvs_rest_routes(d->api, &d->kv_http);
+    sv_kvs_binding_routes(d->bindings, &d->kv_http);
     sv_outbound_routes(d->bindings, d->outward);
 }
 
@@ -189,7 +194,10 @@ static sv_rc prepare(void *ctx, const char *key, sv_unit_spec *out, sv_arena *ar
 /* For sv_workers_opts.binding_exists: a line for each product of workers/products.h. */
 static sv_rc binding_exists(void *ctx, const char *kind, const char *id, const char *account_id, sv_err *err)
 {
-    (void)ctx, (void)account_id;
+    daemon_ctx *d = ctx;
+    sv_kvs_ns ns;
+    if (strcmp(kind, "kv_namespace") == 0)
+        return sv_kvs_ns_find(d->kv, sv_str_of(account_id), sv_str_of(id), &ns, err);
     return sv_fail(err, SV_ENOENT, "there is no %s '%s' in this account", kind, id);
 }
 
@@ -201,6 +209,9 @@ static sv_rc open_stores(daemon_ctx *d, const daemon_args *a, const char *run_di
         return sv_wrap(err, "accounts");
     if (sv_catalogue_open(&d->catalogue, a->data, a->models, err) != SV_OK)
         return sv_wrap(err, "models");
+    if (sv_kvs_open(&d->kv, a->data, err) != SV_OK)
+        return sv_wrap(err, "KV");
+    d->kv_http = (sv_kvs_http){.kv = d->kv, .jobs = d->jobs};
     char engine_socket[128];
     snprintf(engine_socket, sizeof engine_socket, "%s/engine.sock", run_dir);
     d->engine = sv_engine_client_new(d->loop, engine_socket);
@@ -267,6 +278,7 @@ static void close_all(daemon_ctx *d)
     sv_client_free(d->outward);
     sv_engine_client_free(d->engine);
     sv_workers_close(d->workers);
+    sv_kvs_close(d->kv);
     sv_catalogue_close(d->catalogue);
     sv_accounts_close(d->accounts);
     sv_loop_free(d->loop);

@@ -328,3 +328,40 @@ void sv_req_send_file(sv_req *r, sv_jobs *jobs, int fd, int64_t at, int64_t n)
     else
         next_piece(r, d);
 }
+
+/* ---- memory answers ---- */
+
+typedef struct memory_answer { char *p; size_t at, n; } memory_answer;
+
+static void memory_gone(sv_req *r, void *arg)
+{
+    memory_answer *m = arg;
+    (void)r;
+    free(m->p);
+    free(m);
+}
+
+static void memory_piece(sv_req *r, void *arg)
+{
+    memory_answer *m = arg;
+    size_t n = m->n - m->at < READ_PIECE ? m->n - m->at : READ_PIECE;
+    sv_req_write(r, m->p + m->at, n);
+    m->at += n;
+    if (m->at < m->n)
+        return;
+    sv_req_on_close(r, NULL, NULL);
+    sv_req_on_drain(r, NULL, NULL);
+    memory_gone(r, m);
+    sv_req_end(r);
+}
+
+void sv_req_send_memory(sv_req *r, int status, const char *content_type, char *p, size_t n)
+{
+    memory_answer *m = sv_xnew0(memory_answer);
+    *m = (memory_answer){.p = p, .n = n};
+    sv_req_add_header(r, "Content-Type", content_type);
+    sv_req_begin(r, status, NULL, (int64_t)n);
+    sv_req_on_close(r, memory_gone, m);
+    sv_req_on_drain(r, memory_piece, m);
+    memory_piece(r, m);
+}

@@ -39,6 +39,9 @@ void sv_spool_free(sv_spool *s); /* removes the file unless path was emptied; NU
 /* The body as one view: memory, or the file mapped into *map (close it with sv_map_close). Blocks. */
 SV_MUST sv_rc sv_spool_view(const sv_spool *s, sv_map *map, sv_str *out, sv_err *err);
 
+/* A whole answer from memory that is freed at the end, in pieces, so that it is never held twice. */
+void sv_req_send_memory(sv_req *r, int status, const char *content_type, char *p, size_t n);
+
 /* The rest of an answer whose sv_req_begin promised n bytes: bytes [at, at + n) of fd, which is closed at the end. A file that turns out
  * shorter cuts the connection. */
 void sv_req_send_file(sv_req *r, sv_jobs *jobs, int fd, int64_t at, int64_t n);

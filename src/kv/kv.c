@@ -52,12 +52,12 @@ static const char *const migrations[] = {
     "CREATE UNIQUE INDEX entries_file ON entries (file) WHERE file IS NOT NULL;",
 };
 
-struct sv_kv {
+struct sv_kvs {
     sv_db *db;
     char *folder; /* of big values */
     pthread_mutex_t lock;
     pthread_cond_t more, nap;
-    sv_kv_write *first, **last;
+    sv_kvs_write *first, **last;
     bool stopping;
     pthread_t writer, sweeper;
     bool started;
@@ -67,9 +67,9 @@ static int64_t now_s(void) { return sv_now_ms() / 1000; }
 
 /* ---- files ---- */
 
-static void file_path(const sv_kv *kv, const char *name, char out[600]) { snprintf(out, 600, "%s/%s", kv->folder, name); }
+static void file_path(const sv_kvs *kv, const char *name, char out[600]) { snprintf(out, 600, "%s/%s", kv->folder, name); }
 
-static void remove_file(const sv_kv *kv, const char *name)
+static void remove_file(const sv_kvs *kv, const char *name)
 {
     char path[600];
     file_path(kv, name, path);
@@ -85,9 +85,9 @@ static sv_rc sync_path(const char *path, int flags, sv_err *err)
     return SV_OK;
 }
 
-const char *sv_kv_folder(const sv_kv *kv) { return kv->folder; }
+const char *sv_kvs_folder(const sv_kvs *kv) { return kv->folder; }
 
-sv_rc sv_kv_adopt(sv_kv *kv, sv_kv_change *c, const char *path, int64_t n, sv_err *err)
+sv_rc sv_kvs_adopt(sv_kvs *kv, sv_kvs_change *c, const char *path, int64_t n, sv_err *err)
 {
     const char *name = strrchr(path, '/') + 1;
     if (sync_path(path, O_RDONLY, err) != SV_OK || sync_path(kv->folder, O_RDONLY | O_DIRECTORY, err) != SV_OK)
@@ -98,10 +98,10 @@ sv_rc sv_kv_adopt(sv_kv *kv, sv_kv_change *c, const char *path, int64_t n, sv_er
     return SV_OK;
 }
 
-sv_rc sv_kv_spill(sv_kv *kv, sv_kv_change *c, sv_err *err)
+sv_rc sv_kvs_spill(sv_kvs *kv, sv_kvs_change *c, sv_err *err)
 {
     char name[N_NAME], path[600];
-    if (c->value.n <= SV_KV_INLINE)
+    if (c->value.n <= SV_KVS_INLINE)
         return SV_OK;
     sv_random_hex(name, 16);
     file_path(kv, name, path);
@@ -109,7 +109,7 @@ sv_rc sv_kv_spill(sv_kv *kv, sv_kv_change *c, sv_err *err)
     SV_AUTO(sv_fd_closep) int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (fd < 0)
         return sv_fail_errno(err, "make '%s'", path);
-    if (sv_write_all(fd, c->value.p, c->value.n, err) == SV_OK && sv_kv_adopt(kv, c, path, n, err) == SV_OK)
+    if (sv_write_all(fd, c->value.p, c->value.n, err) == SV_OK && sv_kvs_adopt(kv, c, path, n, err) == SV_OK)
         return SV_OK;
     remove_file(kv, name);
     return err->code;
@@ -135,16 +135,16 @@ static sv_rc find_ns(sv_dbw *w, sv_str account, sv_str id, int64_t *no, sv_err *
     return SV_OK;
 }
 
-static void take_ns(sv_stmt *q, sv_kv_ns *out)
+static void take_ns(sv_stmt *q, sv_kvs_ns *out)
 {
     sv_str id = sv_col_str(q, 1), account = sv_col_str(q, 2), title = sv_col_str(q, 3);
-    *out = (sv_kv_ns){.no = sv_col_i64(q, 0)};
+    *out = (sv_kvs_ns){.no = sv_col_i64(q, 0)};
     snprintf(out->id, sizeof out->id, "%.*s", (int)id.n, id.p);
     snprintf(out->account, sizeof out->account, "%.*s", (int)account.n, account.p);
     snprintf(out->title, sizeof out->title, "%.*s", (int)title.n, title.p);
 }
 
-typedef struct find_arg { sv_str account, id; sv_kv_ns ns; } find_arg;
+typedef struct find_arg { sv_str account, id; sv_kvs_ns ns; } find_arg;
 
 static sv_rc read_ns(sv_dbw *r, void *arg, sv_err *err)
 {
@@ -163,7 +163,7 @@ static sv_rc read_ns(sv_dbw *r, void *arg, sv_err *err)
     return SV_OK;
 }
 
-sv_rc sv_kv_ns_find(sv_kv *kv, sv_str account, sv_str id, sv_kv_ns *out, sv_err *err)
+sv_rc sv_kvs_ns_find(sv_kvs *kv, sv_str account, sv_str id, sv_kvs_ns *out, sv_err *err)
 {
     find_arg f = {.account = account, .id = id};
     if (sv_db_read(kv->db, read_ns, &f, err) != SV_OK)
@@ -172,7 +172,7 @@ sv_rc sv_kv_ns_find(sv_kv *kv, sv_str account, sv_str id, sv_kv_ns *out, sv_err 
     return SV_OK;
 }
 
-typedef struct list_ns_arg { sv_str account; bool by_title, descending; sv_kv_ns *v; size_t n, cap; } list_ns_arg;
+typedef struct list_ns_arg { sv_str account; bool by_title, descending; sv_kvs_ns *v; size_t n, cap; } list_ns_arg;
 
 static sv_rc read_ns_list(sv_dbw *r, void *arg, sv_err *err)
 {
@@ -190,14 +190,14 @@ static sv_rc read_ns_list(sv_dbw *r, void *arg, sv_err *err)
     while (sv_stmt_step(&q, &row, err) == SV_OK && row) {
         if (a->n == a->cap) {
             a->cap = a->cap ? a->cap * 2 : 16;
-            a->v = sv_xrealloc(a->v, a->cap, sizeof *a->v); /* at most SV_KV_MAX_NAMESPACES */
+            a->v = sv_xrealloc(a->v, a->cap, sizeof *a->v); /* at most SV_KVS_MAX_NAMESPACES */
         }
         take_ns(&q, &a->v[a->n++]);
     }
     return row ? err->code : SV_OK;
 }
 
-sv_rc sv_kv_ns_list(sv_kv *kv, sv_str account, bool by_title, bool descending, sv_kv_ns **out, size_t *n, sv_err *err)
+sv_rc sv_kvs_ns_list(sv_kvs *kv, sv_str account, bool by_title, bool descending, sv_kvs_ns **out, size_t *n, sv_err *err)
 {
     list_ns_arg a = {.account = account, .by_title = by_title, .descending = descending};
     sv_err e = {0};
@@ -214,7 +214,7 @@ sv_rc sv_kv_ns_list(sv_kv *kv, sv_str account, bool by_title, bool descending, s
 /* ---- changes, inside the transaction ---- */
 
 typedef struct group {
-    sv_kv_write *v[MAX_GROUP];
+    sv_kvs_write *v[MAX_GROUP];
     size_t n;
     char (*old)[N_NAME]; /* files whose rows were taken away */
     size_t n_old, cap_old;
@@ -249,7 +249,7 @@ static sv_rc find_row(group *g, sv_dbw *w, int64_t ns, sv_str key, int64_t *id, 
     return SV_OK;
 }
 
-static sv_rc put(group *g, sv_dbw *w, int64_t ns, const sv_kv_change *c, sv_err *err)
+static sv_rc put(group *g, sv_dbw *w, int64_t ns, const sv_kvs_change *c, sv_err *err)
 {
     int64_t id = 0;
     if (find_row(g, w, ns, c->key, &id, err) != SV_OK)
@@ -291,7 +291,7 @@ static sv_rc remove_row(sv_dbw *w, int64_t id, sv_err *err)
     return sv_stmt_run(&q, err);
 }
 
-static sv_rc remove_key(group *g, sv_dbw *w, int64_t ns, const sv_kv_change *c, sv_err *err)
+static sv_rc remove_key(group *g, sv_dbw *w, int64_t ns, const sv_kvs_change *c, sv_err *err)
 {
     int64_t id = 0;
     if (find_row(g, w, ns, c->key, &id, err) != SV_OK)
@@ -319,14 +319,14 @@ static sv_rc title_result(sv_rc rc, sv_err *err)
     return sv_fail_api(err, SV_ECONFLICT, 10014, "a namespace with this account ID and title already exists");
 }
 
-static sv_rc create_ns(sv_dbw *w, sv_str account, const sv_kv_change *c, sv_err *err)
+static sv_rc create_ns(sv_dbw *w, sv_str account, const sv_kvs_change *c, sv_err *err)
 {
     int64_t n = 0;
     SV_AUTO(sv_stmt_donep) sv_stmt q = {0};
     if (count_ns(w, account, &n, err) != SV_OK)
         return err->code;
-    if (n >= SV_KV_MAX_NAMESPACES)
-        return sv_fail_api(err, SV_ELIMIT, 10047, "the account has %lld namespaces, at most %d", (long long)n, SV_KV_MAX_NAMESPACES);
+    if (n >= SV_KVS_MAX_NAMESPACES)
+        return sv_fail_api(err, SV_ELIMIT, 10047, "the account has %lld namespaces, at most %d", (long long)n, SV_KVS_MAX_NAMESPACES);
     if (sv_stmt_prep(&q, w, "INSERT INTO namespaces (id, account, title, created_ms) VALUES (?1, ?2, ?3, ?4)", err) != SV_OK)
         return err->code;
     sv_bind_str(&q, 1, c->ns);
@@ -336,10 +336,10 @@ static sv_rc create_ns(sv_dbw *w, sv_str account, const sv_kv_change *c, sv_err 
     return title_result(sv_stmt_run(&q, err), err);
 }
 
-static sv_rc change_ns(sv_dbw *w, int64_t no, const sv_kv_change *c, sv_err *err)
+static sv_rc change_ns(sv_dbw *w, int64_t no, const sv_kvs_change *c, sv_err *err)
 {
     SV_AUTO(sv_stmt_donep) sv_stmt q = {0};
-    bool rename = c->op == SV_KV_NS_RENAME;
+    bool rename = c->op == SV_KVS_NS_RENAME;
     if (sv_stmt_prep(&q, w, rename ? "UPDATE namespaces SET title = ?2 WHERE no = ?1" : "UPDATE namespaces SET gone = 1 WHERE no = ?1", err) != SV_OK)
         return err->code;
     sv_bind_i64(&q, 1, no);
@@ -348,16 +348,16 @@ static sv_rc change_ns(sv_dbw *w, int64_t no, const sv_kv_change *c, sv_err *err
     return title_result(sv_stmt_run(&q, err), err);
 }
 
-static sv_rc apply_change(group *g, sv_dbw *w, sv_str account, const sv_kv_change *c, sv_err *err)
+static sv_rc apply_change(group *g, sv_dbw *w, sv_str account, const sv_kvs_change *c, sv_err *err)
 {
     int64_t no = 0;
-    if (c->op == SV_KV_NS_CREATE)
+    if (c->op == SV_KVS_NS_CREATE)
         return create_ns(w, account, c, err);
     if (find_ns(w, account, c->ns, &no, err) != SV_OK)
         return err->code;
     switch (c->op) {
-    case SV_KV_PUT: return put(g, w, no, c, err);
-    case SV_KV_DELETE: return remove_key(g, w, no, c, err);
+    case SV_KVS_PUT: return put(g, w, no, c, err);
+    case SV_KVS_DELETE: return remove_key(g, w, no, c, err);
     default: return change_ns(w, no, c, err);
     }
 }
@@ -371,7 +371,7 @@ static sv_rc run_sql(sv_dbw *w, const char *sql, sv_err *err)
 static bool is_refusal(sv_rc rc, const sv_err *err) { return rc == SV_ENOENT || rc == SV_ECONFLICT || (rc == SV_ELIMIT && err->api_code); }
 
 /* One write in a savepoint of its own: what it may not do undoes it and nobody else. Anything worse ends the group. */
-static sv_rc apply_write(group *g, sv_dbw *w, sv_kv_write *one, sv_err *err)
+static sv_rc apply_write(group *g, sv_dbw *w, sv_kvs_write *one, sv_err *err)
 {
     size_t n_old = g->n_old;
     one->rc = SV_OK;
@@ -403,7 +403,7 @@ static sv_rc apply_group(sv_dbw *w, void *arg, sv_err *err)
 
 /* ---- the writer ---- */
 
-static void finish_write(sv_kv *kv, sv_kv_write *w)
+static void finish_write(sv_kvs *kv, sv_kvs_write *w)
 {
     for (size_t i = 0; w->rc != SV_OK && i < w->n; i++)
         if (w->v[i].file[0])
@@ -411,7 +411,7 @@ static void finish_write(sv_kv *kv, sv_kv_write *w)
     w->done(w); /* w is gone */
 }
 
-static void commit_group(sv_kv *kv, group *g)
+static void commit_group(sv_kvs *kv, group *g)
 {
     sv_err err = {0};
     sv_rc rc = sv_db_write(kv->db, apply_group, g, &err);
@@ -434,7 +434,7 @@ static void commit_group(sv_kv *kv, group *g)
 }
 
 /* Waits for writes and takes what is there. false: stopping, and nothing is left. */
-static bool take_group(sv_kv *kv, group *g)
+static bool take_group(sv_kvs *kv, group *g)
 {
     pthread_mutex_lock(&kv->lock);
     while (!kv->first && !kv->stopping)
@@ -452,7 +452,7 @@ static bool take_group(sv_kv *kv, group *g)
 
 static void *write_all(void *arg)
 {
-    sv_kv *kv = arg;
+    sv_kvs *kv = arg;
     for (;;) {
         group g = {.n = 0};
         if (!take_group(kv, &g))
@@ -461,7 +461,7 @@ static void *write_all(void *arg)
     }
 }
 
-void sv_kv_submit(sv_kv *kv, sv_kv_write *w)
+void sv_kvs_submit(sv_kvs *kv, sv_kvs_write *w)
 {
     w->next = NULL;
     w->rc = SV_OK;
@@ -475,7 +475,7 @@ void sv_kv_submit(sv_kv *kv, sv_kv_write *w)
 
 typedef struct waiter { pthread_mutex_t lock; pthread_cond_t cond; bool done; } waiter;
 
-static void wake(sv_kv_write *w)
+static void wake(sv_kvs_write *w)
 {
     waiter *t = w->arg;
     pthread_mutex_lock(&t->lock);
@@ -484,11 +484,11 @@ static void wake(sv_kv_write *w)
     pthread_mutex_unlock(&t->lock);
 }
 
-sv_rc sv_kv_apply(sv_kv *kv, sv_str account, sv_kv_change *v, size_t n, sv_err *err)
+sv_rc sv_kvs_apply(sv_kvs *kv, sv_str account, sv_kvs_change *v, size_t n, sv_err *err)
 {
     waiter t = {.lock = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER};
-    sv_kv_write w = {.account = account, .v = v, .n = n, .done = wake, .arg = &t};
-    sv_kv_submit(kv, &w);
+    sv_kvs_write w = {.account = account, .v = v, .n = n, .done = wake, .arg = &t};
+    sv_kvs_submit(kv, &w);
     pthread_mutex_lock(&t.lock);
     while (!t.done)
         pthread_cond_wait(&t.cond, &t.lock);
@@ -502,16 +502,16 @@ sv_rc sv_kv_apply(sv_kv *kv, sv_str account, sv_kv_change *v, size_t n, sv_err *
 
 /* ---- reading ---- */
 
-void sv_kv_value_done(sv_kv_value *v)
+void sv_kvs_value_done(sv_kvs_value *v)
 {
     if (v->fd >= 0)
         close(v->fd);
     free(v->bytes);
     free(v->metadata);
-    sv_kv_value_init(v);
+    sv_kvs_value_init(v);
 }
 
-typedef struct get_arg { int64_t ns; sv_str key; sv_kv_value v; char file[N_NAME]; } get_arg;
+typedef struct get_arg { int64_t ns; sv_str key; sv_kvs_value v; char file[N_NAME]; } get_arg;
 
 static sv_rc read_entry(sv_dbw *r, void *arg, sv_err *err)
 {
@@ -540,13 +540,13 @@ static sv_rc read_entry(sv_dbw *r, void *arg, sv_err *err)
     return SV_OK;
 }
 
-sv_rc sv_kv_get(sv_kv *kv, const sv_kv_ns *ns, sv_str key, sv_kv_value *out, sv_err *err)
+sv_rc sv_kvs_get(sv_kvs *kv, const sv_kvs_ns *ns, sv_str key, sv_kvs_value *out, sv_err *err)
 {
     char path[600];
     for (int attempt = 0;; attempt++) {
         get_arg g = {.ns = ns->no, .key = key, .v = {.fd = -1}};
         if (sv_db_read(kv->db, read_entry, &g, err) != SV_OK) {
-            sv_kv_value_done(&g.v);
+            sv_kvs_value_done(&g.v);
             return err->code;
         }
         if (g.file[0]) {
@@ -558,7 +558,7 @@ sv_rc sv_kv_get(sv_kv *kv, const sv_kv_ns *ns, sv_str key, sv_kv_value *out, sv_
             return SV_OK;
         }
         int e = errno;
-        sv_kv_value_done(&g.v);
+        sv_kvs_value_done(&g.v);
         if (e != ENOENT || attempt == 10) { /* it was not replaced meanwhile: it is lost */
             errno = e;
             sv_fail_errno(err, "value file '%s'", g.file);
@@ -568,7 +568,7 @@ sv_rc sv_kv_get(sv_kv *kv, const sv_kv_ns *ns, sv_str key, sv_kv_value *out, sv_
     }
 }
 
-sv_rc sv_kv_value_read(const sv_kv_value *v, sv_buf *out, sv_err *err)
+sv_rc sv_kvs_value_read(const sv_kvs_value *v, sv_buf *out, sv_err *err)
 {
     if (v->fd < 0)
         return sv_buf_add(out, v->bytes, (size_t)v->n) ? SV_OK : sv_fail(err, SV_ENOMEM, "no memory for a value");
@@ -590,11 +590,11 @@ sv_rc sv_kv_value_read(const sv_kv_value *v, sv_buf *out, sv_err *err)
 
 /* ---- listing ---- */
 
-static uint64_t cursor_sum(const sv_kv_ns *ns, sv_str key) { return sv_hash64(key.p, key.n, sv_hash64(ns->id, strlen(ns->id), 0x6b76)); }
+static uint64_t cursor_sum(const sv_kvs_ns *ns, sv_str key) { return sv_hash64(key.p, key.n, sv_hash64(ns->id, strlen(ns->id), 0x6b76)); }
 
-static void make_cursor(const sv_kv_ns *ns, sv_str key, sv_buf *out)
+static void make_cursor(const sv_kvs_ns *ns, sv_str key, sv_buf *out)
 {
-    char raw[8 + SV_KV_MAX_KEY];
+    char raw[8 + SV_KVS_MAX_KEY];
     uint64_t sum = cursor_sum(ns, key);
     memcpy(raw, &sum, 8);
     memcpy(raw + 8, key.p, key.n);
@@ -602,16 +602,16 @@ static void make_cursor(const sv_kv_ns *ns, sv_str key, sv_buf *out)
 }
 
 /* The first key that may come: after the cursor's, and not before the prefix. */
-static sv_rc first_key(const sv_kv_ns *ns, sv_str prefix, sv_str cursor, sv_buf *from, sv_err *err)
+static sv_rc first_key(const sv_kvs_ns *ns, sv_str prefix, sv_str cursor, sv_buf *from, sv_err *err)
 {
     SV_AUTO(sv_buf_donep) sv_buf raw;
     sv_err why = {0};
     uint64_t sum = 0;
-    sv_buf_init(&raw, 8 + SV_KV_MAX_KEY + 8);
+    sv_buf_init(&raw, 8 + SV_KVS_MAX_KEY + 8);
     sv_buf_add(from, prefix.p, prefix.n);
     if (cursor.n == 0)
         return SV_OK;
-    bool good = sv_base64_decode(&raw, cursor, &why) == SV_OK && raw.n > 8 && raw.n <= 8 + SV_KV_MAX_KEY;
+    bool good = sv_base64_decode(&raw, cursor, &why) == SV_OK && raw.n > 8 && raw.n <= 8 + SV_KVS_MAX_KEY;
     sv_str key = {good ? raw.p + 8 : "", good ? raw.n - 8 : 0};
     if (good)
         memcpy(&sum, raw.p, 8);
@@ -633,8 +633,8 @@ static void end_key(sv_str prefix, sv_buf *to)
     while (prefix.n && (unsigned char)prefix.p[prefix.n - 1] == 0xff)
         prefix.n--;
     if (prefix.n == 0) { /* behind every key */
-        memset(sv_buf_room(to, SV_KV_MAX_KEY + 1), 0xff, SV_KV_MAX_KEY + 1);
-        to->n = SV_KV_MAX_KEY + 1;
+        memset(sv_buf_room(to, SV_KVS_MAX_KEY + 1), 0xff, SV_KVS_MAX_KEY + 1);
+        to->n = SV_KVS_MAX_KEY + 1;
         return;
     }
     sv_buf_add(to, prefix.p, prefix.n);
@@ -642,10 +642,10 @@ static void end_key(sv_str prefix, sv_buf *to)
 }
 
 typedef struct list_arg {
-    const sv_kv_ns *ns;
+    const sv_kvs_ns *ns;
     sv_str from, to;
     int64_t limit;
-    void (*each)(void *arg, const sv_kv_entry *e);
+    void (*each)(void *arg, const sv_kvs_entry *e);
     void *arg;
     sv_buf *next;
 } list_arg;
@@ -653,7 +653,7 @@ typedef struct list_arg {
 static sv_rc read_list(sv_dbw *r, void *arg, sv_err *err)
 {
     list_arg *a = arg;
-    char last[SV_KV_MAX_KEY];
+    char last[SV_KVS_MAX_KEY];
     size_t n_last = 0;
     bool row = true;
     SV_AUTO(sv_stmt_donep) sv_stmt q = {0};
@@ -676,7 +676,7 @@ static sv_rc read_list(sv_dbw *r, void *arg, sv_err *err)
             make_cursor(a->ns, (sv_str){last, n_last}, a->next);
             break;
         }
-        sv_kv_entry e = {.name = sv_col_str(&q, 0), .expires_s = sv_col_i64(&q, 1), .metadata = sv_col_str(&q, 2)};
+        sv_kvs_entry e = {.name = sv_col_str(&q, 0), .expires_s = sv_col_i64(&q, 1), .metadata = sv_col_str(&q, 2)};
         n_last = e.name.n < sizeof last ? e.name.n : sizeof last;
         memcpy(last, e.name.p, n_last);
         a->each(a->arg, &e);
@@ -684,14 +684,14 @@ static sv_rc read_list(sv_dbw *r, void *arg, sv_err *err)
     return SV_OK;
 }
 
-sv_rc sv_kv_list(sv_kv *kv, const sv_kv_ns *ns, sv_str prefix, sv_str cursor, int64_t limit, void (*each)(void *arg, const sv_kv_entry *e), void *arg,
+sv_rc sv_kvs_list(sv_kvs *kv, const sv_kvs_ns *ns, sv_str prefix, sv_str cursor, int64_t limit, void (*each)(void *arg, const sv_kvs_entry *e), void *arg,
                  sv_buf *next, sv_err *err)
 {
     SV_AUTO(sv_buf_donep) sv_buf from, to;
     sv_buf_init(&from, 4096);
     sv_buf_init(&to, 4096);
-    if (prefix.n > SV_KV_MAX_KEY)
-        return sv_fail_api(err, SV_EINVAL, 10030, "UTF-8 encoded length of %zu exceeds key length limit of %d.", prefix.n, SV_KV_MAX_KEY);
+    if (prefix.n > SV_KVS_MAX_KEY)
+        return sv_fail_api(err, SV_EINVAL, 10030, "UTF-8 encoded length of %zu exceeds key length limit of %d.", prefix.n, SV_KVS_MAX_KEY);
     if (first_key(ns, prefix, cursor, &from, err) != SV_OK)
         return err->code;
     end_key(prefix, &to);
@@ -754,7 +754,7 @@ static sv_rc anything_to_sweep(sv_dbw *r, void *arg, sv_err *err)
     return sv_stmt_step(&q, arg, err);
 }
 
-sv_rc sv_kv_sweep(sv_kv *kv, sv_err *err)
+sv_rc sv_kvs_sweep(sv_kvs *kv, sv_err *err)
 {
     bool any = false;
     sv_rc rc = sv_db_read(kv->db, anything_to_sweep, &any, err);
@@ -770,7 +770,7 @@ sv_rc sv_kv_sweep(sv_kv *kv, sv_err *err)
 
 static void *sweep_always(void *arg)
 {
-    sv_kv *kv = arg;
+    sv_kvs *kv = arg;
     pthread_mutex_lock(&kv->lock);
     while (!kv->stopping) {
         struct timespec until;
@@ -781,7 +781,7 @@ static void *sweep_always(void *arg)
             break;
         pthread_mutex_unlock(&kv->lock);
         sv_err err = {0};
-        if (sv_kv_sweep(kv, &err) != SV_OK)
+        if (sv_kvs_sweep(kv, &err) != SV_OK)
             sv_log(SV_WARN, "kv.sweep", "error='%s' again_in_s=%d", err.msg, SWEEP_S);
         pthread_mutex_lock(&kv->lock);
     }
@@ -791,7 +791,7 @@ static void *sweep_always(void *arg)
 
 /* ---- life ---- */
 
-typedef struct orphan_arg { sv_kv *kv; DIR *dir; int64_t n; } orphan_arg;
+typedef struct orphan_arg { sv_kvs *kv; DIR *dir; int64_t n; } orphan_arg;
 
 /* Removes files that no row names: the ends of uploads that a crash cut. */
 static sv_rc remove_orphans(sv_dbw *r, void *arg, sv_err *err)
@@ -816,7 +816,7 @@ static sv_rc remove_orphans(sv_dbw *r, void *arg, sv_err *err)
     return SV_OK;
 }
 
-static sv_rc open_folder(sv_kv *kv, const char *data_dir, sv_err *err)
+static sv_rc open_folder(sv_kvs *kv, const char *data_dir, sv_err *err)
 {
     char path[600];
     if (snprintf(path, sizeof path, "%s/kv/big", data_dir) > 500)
@@ -828,7 +828,7 @@ static sv_rc open_folder(sv_kv *kv, const char *data_dir, sv_err *err)
     return sv_db_open(&kv->db, path, migrations, SV_LEN(migrations), err);
 }
 
-static sv_rc sweep_folder(sv_kv *kv, sv_err *err)
+static sv_rc sweep_folder(sv_kvs *kv, sv_err *err)
 {
     orphan_arg o = {.kv = kv, .dir = opendir(kv->folder)};
     if (!o.dir)
@@ -840,15 +840,15 @@ static sv_rc sweep_folder(sv_kv *kv, sv_err *err)
     return rc;
 }
 
-sv_rc sv_kv_open(sv_kv **out, const char *data_dir, sv_err *err)
+sv_rc sv_kvs_open(sv_kvs **out, const char *data_dir, sv_err *err)
 {
-    sv_kv *kv = sv_xnew0(sv_kv);
+    sv_kvs *kv = sv_xnew0(sv_kvs);
     kv->last = &kv->first;
     pthread_mutex_init(&kv->lock, NULL);
     pthread_cond_init(&kv->more, NULL);
     pthread_cond_init(&kv->nap, NULL);
     if (open_folder(kv, data_dir, err) != SV_OK || sweep_folder(kv, err) != SV_OK) {
-        sv_kv_close(kv);
+        sv_kvs_close(kv);
         return err->code;
     }
     kv->writer = sv_thread_start("kv-writer", write_all, kv);
@@ -858,7 +858,7 @@ sv_rc sv_kv_open(sv_kv **out, const char *data_dir, sv_err *err)
     return SV_OK;
 }
 
-sv_kv *sv_kv_close(sv_kv *kv)
+sv_kvs *sv_kvs_close(sv_kvs *kv)
 {
     if (!kv)
         return NULL;
@@ -882,7 +882,7 @@ sv_kv *sv_kv_close(sv_kv *kv)
 
 static sv_rc read_stats(sv_dbw *r, void *arg, sv_err *err)
 {
-    sv_kv_stats *s = arg;
+    sv_kvs_stats *s = arg;
     bool row;
     SV_AUTO(sv_stmt_donep) sv_stmt q = {0};
     if (sv_stmt_prep(&q, r, "SELECT count(*), count(*) FILTER (WHERE expires <= ?1), count(file) FROM entries", err) != SV_OK)
@@ -890,8 +890,8 @@ static sv_rc read_stats(sv_dbw *r, void *arg, sv_err *err)
     sv_bind_i64(&q, 1, now_s());
     if (sv_stmt_step(&q, &row, err) != SV_OK)
         return err->code;
-    *s = (sv_kv_stats){sv_col_i64(&q, 0), sv_col_i64(&q, 1), sv_col_i64(&q, 2)};
+    *s = (sv_kvs_stats){sv_col_i64(&q, 0), sv_col_i64(&q, 1), sv_col_i64(&q, 2)};
     return SV_OK;
 }
 
-sv_rc sv_kv_get_stats(sv_kv *kv, sv_kv_stats *out, sv_err *err) { return sv_db_read(kv->db, read_stats, out, err); }
+sv_rc sv_kvs_get_stats(sv_kvs *kv, sv_kvs_stats *out, sv_err *err) { return sv_db_read(kv->db, read_stats, out, err); }

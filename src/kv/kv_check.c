@@ -8,35 +8,35 @@
 #include "base/time.h"
 #include "kv/kv.h"
 
-sv_rc sv_kv_check_key(sv_str key, sv_err *err)
+sv_rc sv_kvs_check_key(sv_str key, sv_err *err)
 {
     if (key.n == 0)
         return sv_fail_api(err, SV_EINVAL, 10012, "Key names must not be empty");
     if (sv_str_is(key, ".") || sv_str_is(key, ".."))
         return sv_fail_api(err, SV_EINVAL, 10012, "Illegal key name \"%s\". Please use a different name.", key.n == 1 ? "." : "..");
-    if (key.n > SV_KV_MAX_KEY)
-        return sv_fail_api(err, SV_EINVAL, 10030, "UTF-8 encoded length of %zu exceeds key length limit of %d.", key.n, SV_KV_MAX_KEY);
+    if (key.n > SV_KVS_MAX_KEY)
+        return sv_fail_api(err, SV_EINVAL, 10030, "UTF-8 encoded length of %zu exceeds key length limit of %d.", key.n, SV_KVS_MAX_KEY);
     if (!sv_utf8_valid(key)) /* it could never be listed */
-        return sv_fail_api(err, SV_EINVAL, 10012, "Key names must be valid UTF-8");
+        return sv_fail_api(err, SV_EINVAL, 10012, "Could not URL-decode key name");
     return SV_OK;
 }
 
-sv_rc sv_kv_check_metadata(sv_str json, sv_err *err)
+sv_rc sv_kvs_check_metadata(sv_str json, sv_err *err)
 {
     sv_err why = {0};
-    if (json.n > SV_KV_MAX_METADATA)
-        return sv_fail_api(err, SV_EINVAL, 10022, "Metadata length of %zu exceeds limit of %d.", json.n, SV_KV_MAX_METADATA);
+    if (json.n > SV_KVS_MAX_METADATA)
+        return sv_fail_api(err, SV_EINVAL, 10022, "Metadata length of %zu exceeds limit of %d.", json.n, SV_KVS_MAX_METADATA);
     SV_AUTO(sv_json_decrefp) json_t *v = NULL;
     if (sv_json_parse(&v, json, &why) != SV_OK)
         return sv_fail_api(err, SV_EINVAL, 10012, "Metadata is not JSON: %s", why.msg);
     return SV_OK;
 }
 
-sv_rc sv_kv_check_value(uint64_t n, sv_err *err)
+sv_rc sv_kvs_check_value(uint64_t n, sv_err *err)
 {
-    if (n <= SV_KV_MAX_VALUE)
+    if (n <= SV_KVS_MAX_VALUE)
         return SV_OK;
-    return sv_fail_api(err, SV_EINVAL, 10022, "Value length of %llu exceeds limit of %d.", (unsigned long long)n, SV_KV_MAX_VALUE);
+    return sv_fail_api(err, SV_EINVAL, 10022, "Value length of %llu exceeds limit of %d.", (unsigned long long)n, SV_KVS_MAX_VALUE);
 }
 
 static int shown(sv_str s) { return s.n < 40 ? (int)s.n : 40; }
@@ -46,14 +46,14 @@ static sv_rc ttl_expiry(sv_str ttl, int64_t now, int64_t *expires_s, sv_err *err
     int64_t s = 0;
     if (!sv_str_to_i64(ttl, &s) || s <= 0 || s > (int64_t)1 << 40)
         return sv_fail_api(err, SV_EINVAL, 10034, "Invalid expiration_ttl of %.*s. Please specify integer greater than 0.", shown(ttl), ttl.p);
-    if (s < SV_KV_MIN_TTL_S)
+    if (s < SV_KVS_MIN_TTL_S)
         return sv_fail_api(err, SV_EINVAL, 10034, "Invalid expiration_ttl of %.*s. Expiration TTL must be at least %d.", shown(ttl), ttl.p,
-                           SV_KV_MIN_TTL_S);
+                           SV_KVS_MIN_TTL_S);
     *expires_s = now + s;
     return SV_OK;
 }
 
-sv_rc sv_kv_expiry(sv_str expiration, sv_str ttl, int64_t *expires_s, sv_err *err)
+sv_rc sv_kvs_expiry(sv_str expiration, sv_str ttl, int64_t *expires_s, sv_err *err)
 {
     int64_t now = sv_now_ms() / 1000, at = 0;
     *expires_s = 0;
@@ -65,14 +65,14 @@ sv_rc sv_kv_expiry(sv_str expiration, sv_str ttl, int64_t *expires_s, sv_err *er
         return sv_fail_api(err, SV_EINVAL, 10033,
                            "Invalid expiration of %.*s. Please specify integer greater than the current number of seconds since the UNIX epoch.",
                            shown(expiration), expiration.p);
-    if (at < now + SV_KV_MIN_TTL_S)
+    if (at < now + SV_KVS_MIN_TTL_S)
         return sv_fail_api(err, SV_EINVAL, 10033, "Invalid expiration of %.*s. Expiration times must be at least %d seconds in the future.",
-                           shown(expiration), expiration.p, SV_KV_MIN_TTL_S);
+                           shown(expiration), expiration.p, SV_KVS_MIN_TTL_S);
     *expires_s = at;
     return SV_OK;
 }
 
-int sv_kv_status(const sv_err *err)
+int sv_kvs_status(const sv_err *err)
 {
     switch (err->api_code) {
     case 10009: case 10013: return 404;
@@ -98,7 +98,7 @@ static int digit(char c)
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-sv_rc sv_kv_decode_key(sv_str raw, sv_arena *a, sv_str *out, sv_err *err)
+sv_rc sv_kvs_decode_key(sv_str raw, sv_arena *a, sv_str *out, sv_err *err)
 {
     char *to = sv_arena_new(a, char, raw.n + 1);
     size_t n = 0;

@@ -481,16 +481,8 @@ REFUSE(tails, "Live logs (wrangler tail) are")
 REFUSE(queues, "Queues and their consumers are")
 REFUSE(workflows, "Workflows are")
 REFUSE(dispatch, "Dispatch namespaces are")
-REFUSE(kv, "KV namespaces are")
 REFUSE(d1, "D1 databases are")
 REFUSE(r2, "R2 buckets are")
-
-/* `wrangler delete` ends by looking for namespaces of the old kind of static site. */
-static void get_no_namespaces(sv_req *r, void *ctx)
-{
-    (void)ctx;
-    sv_api_ok_page(r, json_array(), 20);
-}
 
 void sv_settings_routes(sv_http *api, sv_workers *w)
 {
@@ -523,8 +515,6 @@ void sv_settings_routes(sv_http *api, sv_workers *w)
         {.method = "*", .path = SV_ACCOUNT_PATH "/queues/*rest", .fn = refuse_queues, .max_body = body},
         {.method = "*", .path = SV_ACCOUNT_PATH "/workflows/*rest", .fn = refuse_workflows, .max_body = body},
         {.method = "*", .path = SV_ACCOUNT_PATH "/workers/dispatch/*rest", .fn = refuse_dispatch, .max_body = body},
-        {.method = "GET", .path = SV_ACCOUNT_PATH "/storage/kv/namespaces", .fn = get_no_namespaces},
-        {.method = "*", .path = SV_ACCOUNT_PATH "/storage/kv/*rest", .fn = refuse_kv, .max_body = body},
         {.method = "*", .path = SV_ACCOUNT_PATH "/d1/*rest", .fn = refuse_d1, .max_body = body},
         {.method = "*", .path = SV_ACCOUNT_PATH "/r2/*rest", .fn = refuse_r2, .max_body = body},
     };
