@@ -4,9 +4,10 @@
  *
  * In. A number is at most 19 significant digits w, eight a step, and a power of ten; w * 10^e is computed in double. Three
  * roundings (w, the table's power, the product) are off by less than 4 units in the last of double's 53 bits, and a float32 keeps 24 of
- * them: the 29 below decide only how to round. Unless they lie within 8 of the half way between two floats, rounding the double
- * is rounding the truth; where they do (once in 30 million random numbers), and outside float32's normal range, strtof decides. Digits
- * past the 19th are worth less than 2^-59 of the number and are covered by the same margin.
+ * them: the 29 below decide only how to round. Unless they lie within 8 of the half way between two floats, our double rounds to the same float32 as
+ * the right one; where they do (once in 30 million random numbers), and outside float32's normal range, strtod decides. Digits past the 19th
+ * are worth less than 2^-59 of the number and are covered by the same margin. By way of double, and not straight to the nearest float32,
+ * because who sends 17 digits has a double that is half way and a text that is not: it must become what its own cast makes of it.
  *
  * Out. The shortest digits inside the interval that rounds to x, found by Schubfach (R. Giulietti, "The Schubfach way to render doubles",
  * 2020): scaled by a power of ten the interval is 4 to 40 units wide, so at most one multiple of ten and at most two
@@ -156,7 +157,7 @@ static bool by_libc(const number *x, float *out)
     size_t n = (size_t)(x->end - x->at);
     memcpy(text, x->at, n);
     text[n] = '\0';
-    *out = strtof(text, NULL);
+    *out = (float)strtod(text, NULL);
     return isfinite(*out);
 }
 

@@ -1,7 +1,7 @@
 /* floats.h - arrays of float32 as JSON text, both ways, several times faster than the C library's conversions
  *
- * Reading rounds correctly (the nearest float32 to what the text says, ties to even), writing gives the shortest text that reads
- * back as the same float32. Threads: no state; any thread. */
+ * Reading gives the nearest double of the text, cast to float32 (what `new Float32Array(JSON.parse(text))` has); writing gives the
+ * shortest text that reads back as the same float32. Threads: no state; any thread. */
 #ifndef SV_BASE_FLOATS_H
 #define SV_BASE_FLOATS_H
 

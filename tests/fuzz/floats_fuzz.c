@@ -1,5 +1,5 @@
 /* links: base */
-/* floats_fuzz.c - what the reader takes is what strtof reads, and what is written of it reads back */
+/* floats_fuzz.c - what the reader takes is what strtod reads, and what is written of it reads back */
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,7 +13,7 @@ static void check(const char *text, size_t n, const float *x, size_t n_x)
     memcpy(z, text, n);
     z[n] = '\0';
     for (size_t i = 0; i < n_x; i++) {
-        float f = strtof(at, &at);
+        float f = (float)strtod(at, &at);
         SV_ASSERT(memcmp(&f, &x[i], sizeof f) == 0);
         at += strcspn(at, ",]") + 1;
     }
