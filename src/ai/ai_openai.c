@@ -92,12 +92,55 @@ static void add_head(sv_buf *out, const sv_tg_view *v, const char *prefix, const
     sv_buf_addf(out, "{\"id\":\"%s-%s\",\"object\":\"%s\",\"created\":%lld,\"model\":\"%s\",", prefix, v->req_id, object, (long long)v->created_s, v->model->id);
 }
 
+/* What is impossible is -9999 to OpenAI's clients: JSON has no infinity. */
+static void add_logprob(sv_buf *out, float logprob)
+{
+    sv_json_add_num(out, logprob >= -9999 ? (double)logprob : -9999);
+}
+
+static void add_prob(sv_buf *out, const sv_token_prob *p)
+{
+    sv_buf_adds(out, "{\"token\":");
+    sv_json_add_str(out, p->bytes); /* where it ends inside of a character that shows U+FFFD, and only the bytes tell */
+    sv_buf_adds(out, ",\"logprob\":");
+    add_logprob(out, p->logprob);
+    sv_buf_adds(out, ",\"bytes\":[");
+    for (size_t i = 0; i < p->bytes.n; i++)
+        sv_buf_addf(out, "%s%d", i ? "," : "", (unsigned char)p->bytes.p[i]);
+    sv_buf_addc(out, ']');
+}
+
+/* "logprobs":..., of a chat */
+static void chat_logprobs(const sv_tg_view *v, sv_str probs, sv_buf *out)
+{
+    sv_token_probs p;
+    if (!v->logprobs) {
+        sv_buf_adds(out, "\"logprobs\":null,");
+        return;
+    }
+    sv_buf_adds(out, "\"logprobs\":{\"content\":[");
+    for (bool first = true; sv_token_probs_next(&p, &probs); first = false) {
+        sv_buf_adds(out, first ? "" : ",");
+        add_prob(out, &p.chosen);
+        sv_buf_adds(out, ",\"top_logprobs\":[");
+        for (int32_t i = 0; i < p.n_top; i++) {
+            sv_buf_adds(out, i ? "," : "");
+            add_prob(out, &p.top[i]);
+            sv_buf_addc(out, '}');
+        }
+        sv_buf_adds(out, "]}");
+    }
+    sv_buf_adds(out, "],\"refusal\":null},");
+}
+
 void sv_chat_whole(const sv_tg_view *v, sv_buf *out)
 {
     add_head(out, v, "chatcmpl", "chat.completion");
     sv_buf_adds(out, "\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":");
     sv_json_add_str(out, v->text);
-    sv_buf_addf(out, ",\"refusal\":null},\"logprobs\":null,\"finish_reason\":\"%s\"}],", sv_ai_finish_name(v->finish));
+    sv_buf_adds(out, ",\"refusal\":null},");
+    chat_logprobs(v, v->probs, out);
+    sv_buf_addf(out, "\"finish_reason\":\"%s\"}],", sv_ai_finish_name(v->finish));
     sv_ai_add_usage(out, &v->usage);
     sv_buf_addc(out, '}');
 }
@@ -108,7 +151,11 @@ static void chat_delta(sv_buf *out, const sv_tg_view *v, const char *delta_json,
     sv_buf_addf(out, "\"choices\":[{\"index\":0,\"delta\":{%s", delta_json);
     if (text.p)
         sv_json_add_str(out, text);
-    sv_buf_adds(out, "},\"logprobs\":null,");
+    sv_buf_adds(out, "},");
+    if (text.p)
+        chat_logprobs(v, v->probs, out);
+    else
+        sv_buf_adds(out, "\"logprobs\":null,");
     add_finish(out, finish);
     sv_buf_adds(out, v->usage_event ? "}],\"usage\":null}" : "}]}");
 }
@@ -143,11 +190,65 @@ bool sv_chat_last(const sv_tg_view *v, int i, sv_buf *out)
 
 /* ---- text completions ---- */
 
-static void add_text_choice(sv_buf *out, sv_str text, const char *finish)
+/* Of text completions, in four lists; text_offset counts code points of the answer. */
+static void add_tops(sv_buf *out, const sv_token_probs *p)
+{
+    bool chosen_too = true; /* it is told even where it is none of the likeliest */
+    sv_buf_addc(out, '{');
+    for (int32_t i = 0; i <= p->n_top; i++) {
+        const sv_token_prob *t = i < p->n_top ? &p->top[i] : &p->chosen;
+        if (i == p->n_top && !chosen_too)
+            break;
+        chosen_too = chosen_too && t->token != p->chosen.token;
+        sv_buf_adds(out, i ? "," : "");
+        sv_json_add_str(out, t->bytes);
+        sv_buf_addc(out, ':');
+        add_logprob(out, t->logprob);
+    }
+    sv_buf_addc(out, '}');
+}
+
+typedef enum column { TOKENS, LOGPROBS, TOPS, OFFSETS } column;
+
+static void add_column(const sv_tg_view *v, sv_str probs, column which, sv_buf *out)
+{
+    sv_token_probs p;
+    size_t at = v->probs_at;
+    sv_buf_addc(out, '[');
+    for (bool first = true; sv_token_probs_next(&p, &probs); first = false) {
+        sv_buf_adds(out, first ? "" : ",");
+        switch (which) {
+        case TOKENS: sv_json_add_str(out, p.chosen.bytes); break;
+        case LOGPROBS: add_logprob(out, p.chosen.logprob); break;
+        case TOPS: p.n_top > 0 ? add_tops(out, &p) : (void)sv_buf_adds(out, "null"); break;
+        case OFFSETS: sv_buf_addf(out, "%zu", at); break;
+        }
+        for (size_t i = 0; i < p.chosen.bytes.n; i++)
+            at += ((unsigned char)p.chosen.bytes.p[i] & 0xc0) != 0x80;
+    }
+    sv_buf_addc(out, ']');
+}
+
+static void text_logprobs(const sv_tg_view *v, sv_buf *out)
+{
+    static const char *const names[] = {"\"logprobs\":{\"tokens\":", ",\"token_logprobs\":", ",\"top_logprobs\":", ",\"text_offset\":"};
+    if (v->probs.n == 0) {
+        sv_buf_adds(out, "\"logprobs\":null,");
+        return;
+    }
+    for (int i = TOKENS; i <= OFFSETS; i++) {
+        sv_buf_adds(out, names[i]);
+        add_column(v, v->probs, (column)i, out);
+    }
+    sv_buf_adds(out, "},");
+}
+
+static void add_text_choice(sv_buf *out, const sv_tg_view *v, sv_str text, const char *finish)
 {
     sv_buf_adds(out, "\"choices\":[{\"index\":0,\"text\":");
     sv_json_add_str(out, text);
-    sv_buf_adds(out, ",\"logprobs\":null,");
+    sv_buf_addc(out, ',');
+    text_logprobs(v, out);
     add_finish(out, finish);
     sv_buf_adds(out, "}]");
 }
@@ -155,7 +256,7 @@ static void add_text_choice(sv_buf *out, sv_str text, const char *finish)
 static void text_whole(const sv_tg_view *v, sv_buf *out)
 {
     add_head(out, v, "cmpl", "text_completion");
-    add_text_choice(out, v->text, sv_ai_finish_name(v->finish));
+    add_text_choice(out, v, v->text, sv_ai_finish_name(v->finish));
     sv_buf_addc(out, ',');
     sv_ai_add_usage(out, &v->usage);
     sv_buf_addc(out, '}');
@@ -164,7 +265,7 @@ static void text_whole(const sv_tg_view *v, sv_buf *out)
 static void text_piece(const sv_tg_view *v, sv_str text, sv_buf *out)
 {
     add_head(out, v, "cmpl", "text_completion");
-    add_text_choice(out, text, NULL);
+    add_text_choice(out, v, text, NULL);
     sv_buf_adds(out, v->usage_event ? ",\"usage\":null}" : "}");
 }
 
@@ -172,7 +273,7 @@ static bool text_last(const sv_tg_view *v, int i, sv_buf *out)
 {
     if (i == 0) {
         add_head(out, v, "cmpl", "text_completion");
-        add_text_choice(out, SV_STR(""), sv_ai_finish_name(v->finish));
+        add_text_choice(out, v, SV_STR(""), sv_ai_finish_name(v->finish));
         sv_buf_adds(out, v->usage_event ? ",\"usage\":null}" : "}");
     }
     return i == 0 || (i == 1 && usage_chunk(out, v, "cmpl", "text_completion"));

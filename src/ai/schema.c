@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "account/limits.h"
+#include "base/mem.h"
 
 /* ---- refusals ---- */
 
@@ -385,11 +386,52 @@ static sv_rc check_classic(check *c, double temperature)
     return SV_OK;
 }
 
+/* {"token id": bias}. Whether there is such a token only the model knows. */
+static sv_rc logit_bias(check *c)
+{
+    const json_t *map = field_of(c, "logit_bias"), *v;
+    const char *key;
+    int32_t n = 0;
+    if (!map)
+        return SV_OK;
+    if (!json_is_object(map))
+        return mismatch(c, "logit_bias", map, "object");
+    if (json_object_size(map) > SV_MAX_LOGIT_BIAS)
+        return refuse(c, "logit_bias", "must have at most %d members, got %zu", SV_MAX_LOGIT_BIAS, json_object_size(map));
+    c->in->bias = json_object_size(map) > 0 ? sv_xcalloc(json_object_size(map), sizeof *c->in->bias) : NULL;
+    json_object_foreach ((json_t *)(uintptr_t)map, key, v) {
+        char field[64];
+        size_t n_digits = strspn(key, "0123456789");
+        snprintf(field, sizeof field, "logit_bias/%.40s", key);
+        if (n_digits == 0 || n_digits > 9 || key[n_digits])
+            return refuse(c, "logit_bias", "has the member '%.40s': must be a token id, a number", key);
+        if (!json_is_number(v))
+            return mismatch(c, field, v, "number");
+        double d = json_number_value(v);
+        if (!(d >= -100 && d <= 100))
+            return refuse(c, field, "must be >= -100 and <= 100, got %g", d);
+        c->in->bias[n++] = (sv_logit_bias){atoi(key), (float)d};
+    }
+    c->in->sampling.logit_bias = c->in->bias;
+    c->in->sampling.n_logit_bias = n;
+    return SV_OK;
+}
+
+/* Beyond OpenAI's own, by the names that other servers of its API have. */
+static sv_rc more_filters(check *c)
+{
+    double min_p = 0, typical_p = 0;
+    if (number(c, "min_p", 0, 1, &min_p) != SV_OK || number(c, "typical_p", 0, 1, &typical_p) != SV_OK)
+        return c->err->code;
+    c->in->sampling.min_p = (float)min_p;
+    c->in->sampling.typical_p = (float)typical_p;
+    return SV_OK;
+}
+
 /* What both OpenAI families have. */
 static sv_rc openai_common(check *c, double temperature, double top_p)
 {
     static const char *const single[] = {"n", "best_of", NULL};
-    static const char *const none[] = {"logit_bias", NULL};
     const ranges r = {2, top_p, -2, temperature, 1000000, -(INT64_C(1) << 62), INT64_C(1) << 62};
     const json_t *opts = field_of(c, "stream_options");
     for (const char *const *key = single; *key; key++) {
@@ -400,7 +442,7 @@ static sv_rc openai_common(check *c, double temperature, double top_p)
             return refuse(c, *key, "must be 1: this release gives one answer a request, got %lld", (long long)n);
     }
     if (boolean(c, "stream", &c->in->stream) != SV_OK || sampling(c, &r) != SV_OK || stops(c) != SV_OK ||
-        none_of(c, none, "is not supported in this release") != SV_OK || options(c) != SV_OK)
+        logit_bias(c) != SV_OK || more_filters(c) != SV_OK || options(c) != SV_OK)
         return c->err->code;
     if (opts && !json_is_object(opts))
         return mismatch(c, "stream_options", opts, "object");
@@ -413,8 +455,9 @@ static sv_rc openai_common(check *c, double temperature, double top_p)
 
 static sv_rc check_chat(check *c, double temperature)
 {
-    static const char *const none[] = {"logprobs", "audio", "web_search_options", NULL};
+    static const char *const none[] = {"audio", "web_search_options", NULL};
     int64_t top_logprobs = 0;
+    sv_sampling *s = &c->in->sampling;
     if (!field_of(c, "messages"))
         return blame(c, "messages"), sv_fail_api(c->err, SV_EINVAL, 5006, "required properties at '/' are 'messages'");
     const json_t *modes = field_of(c, "modalities");
@@ -425,10 +468,12 @@ static sv_rc check_chat(check *c, double temperature)
             return refuse(c, "modalities", "must be ['text']: this model writes text only");
     if (openai_common(c, temperature, 1) != SV_OK || max_tokens(c, "max_tokens") != SV_OK || max_tokens(c, "max_completion_tokens") != SV_OK ||
         response_format(c) != SV_OK || none_of(c, no_tools, tools_why) != SV_OK ||
-        none_of(c, none, "is not supported in this release") != SV_OK || integer(c, "top_logprobs", 0, 20, &top_logprobs, NULL) != SV_OK)
+        none_of(c, none, "is not supported in this release") != SV_OK || boolean(c, "logprobs", &s->logprobs) != SV_OK ||
+        integer(c, "top_logprobs", 0, SV_MAX_TOP_LOGPROBS, &top_logprobs, NULL) != SV_OK)
         return c->err->code;
-    if (top_logprobs != 0)
-        return refuse(c, "top_logprobs", "is not supported in this release");
+    if (top_logprobs > 0 && !s->logprobs)
+        return refuse(c, "top_logprobs", "needs 'logprobs': true");
+    s->top_logprobs = (int32_t)top_logprobs;
     return messages(c, chat_roles);
 }
 
@@ -457,8 +502,10 @@ static sv_rc check_completion(check *c, double temperature)
     const json_t *suffix = field_of(c, "suffix");
     if (completion_prompt(c) != SV_OK || openai_common(c, temperature, 1) != SV_OK || max_tokens(c, "max_tokens") != SV_OK)
         return c->err->code;
-    if (logprobs && !json_is_false(logprobs)) /* 0 asks for the log probability of the chosen token */
-        return refuse(c, "logprobs", "is not supported in this release");
+    int64_t top_logprobs = 0; /* 0 asks for the log probability of the chosen token */
+    if (logprobs && !json_is_false(logprobs) && integer(c, "logprobs", 0, 5, &top_logprobs, &c->in->sampling.logprobs) != SV_OK)
+        return c->err->code;
+    c->in->sampling.top_logprobs = (int32_t)top_logprobs;
     if (suffix && json_is_string(suffix) && json_string_length(suffix) == 0)
         return SV_OK;
     return none_of(c, none, "is not supported in this release");
@@ -470,6 +517,7 @@ void sv_tg_input_done(sv_tg_input *in)
 {
     json_decref(in->messages);
     json_decref(in->root);
+    free(in->bias);
     *in = (sv_tg_input){0};
 }
 
@@ -557,7 +605,13 @@ json_t *sv_schema_describe(bool chat)
     json_t *usage = json_loads(usage_schema, 0, NULL);
     json_t *list = branch("Messages", with(common_properties(chat), "messages", messages_schema()), "messages");
     if (chat) {
-        with(json_object_get(list, "properties"), "stop", json_pack("{s:[s,s]}", "type", "string", "array"));
+        json_t *p = json_object_get(list, "properties");
+        with(p, "stop", json_pack("{s:[s,s]}", "type", "string", "array"));
+        with(p, "logit_bias", json_pack("{s:s, s:o}", "type", "object", "additionalProperties", number_of("number", -100, 100)));
+        with(p, "logprobs", json_pack("{s:s, s:b}", "type", "boolean", "default", 0));
+        with(p, "top_logprobs", number_of("integer", 0, SV_MAX_TOP_LOGPROBS));
+        with(p, "min_p", number_of("number", 0, 1));
+        with(p, "typical_p", number_of("number", 0, 1));
         return json_pack("{s:o, s:{s:s, s:{s:{s:s}, s:o}}}", "input", list, "output", "type", "object", "properties", "choices", "type", "array",
                          "usage", usage);
     }

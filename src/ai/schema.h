@@ -2,8 +2,8 @@
  *
  * Three request families: the classic one of ai/run, chat completions, and text completions. Each field is checked for type and range;
  * a refusal has api_code 5006 (5005 for a LoRA), names the field as a JSON pointer and the limit, in the hosted service's words. Members
- * that the schemas do not name are ignored, as there. What is named there and cannot be done here yet (tools, JSON mode, several answers,
- * log probabilities) is refused, never ignored.
+ * that the schemas do not name are ignored, as there. What is named there and cannot be done here yet (tools, JSON mode, several answers)
+ * is refused, never ignored.
  * Threads: values; any. */
 #ifndef SV_AI_SCHEMA_H
 #define SV_AI_SCHEMA_H
@@ -27,6 +27,7 @@ typedef struct sv_tg_input {
     bool capped;         /* max_tokens was given; else it is the default, cut to what is left of the window */
     int32_t max_tokens;
     sv_sampling sampling;
+    sv_logit_bias *bias; /* owned: what sampling.logit_bias points to, or NULL */
     const char *stop[SV_TG_MAX_STOPS + 1]; /* NULL-terminated, borrowed from root */
     char bad[64];        /* after a refusal: the field, "max_tokens", or "" */
 } sv_tg_input;

@@ -216,6 +216,14 @@ static void chat_completions_have_their_own_ranges(void **state)
     assert_true(in.usage_event && in.stream && in.sampling.has_seed);
     sv_tg_input_done(&in);
 
+    take(sv_schema_chat, CHAT(",\"logprobs\":true,\"top_logprobs\":4,\"logit_bias\":{\"5\":-100,\"17\":2.5},\"min_p\":0.1,\"typical_p\":0.5"), &in);
+    assert_true(in.sampling.logprobs && in.sampling.top_logprobs == 4 && in.sampling.min_p == 0.1f && in.sampling.typical_p == 0.5f);
+    assert_int_equal(in.sampling.n_logit_bias, 2);
+    for (int i = 0; i < 2; i++)
+        assert_true(in.sampling.logit_bias[i].token == 5 ? in.sampling.logit_bias[i].bias == -100
+                                                         : in.sampling.logit_bias[i].token == 17 && in.sampling.logit_bias[i].bias == 2.5f);
+    sv_tg_input_done(&in);
+
     take(sv_schema_chat, "{\"messages\":[{\"role\":\"developer\",\"content\":\"d\"},{\"role\":\"user\",\"content\":\"a\"}],\"stop\":\"END\"}", &in);
     assert_string_equal(json_string_value(json_object_get(json_array_get(in.messages, 0), "role")), "system");
     assert_string_equal(in.stop[0], "END");
@@ -226,9 +234,16 @@ static void chat_completions_have_their_own_ranges(void **state)
     refused(sv_schema_chat, CHAT(",\"top_p\":1.5"), "top_p", "must be <= 1");
     refused(sv_schema_chat, CHAT(",\"n\":2"), "n", "must be 1");
     refused(sv_schema_chat, CHAT(",\"n\":0"), "n", "must be >= 1");
-    refused(sv_schema_chat, CHAT(",\"logprobs\":true"), "logprobs", "not supported");
-    refused(sv_schema_chat, CHAT(",\"top_logprobs\":2"), "top_logprobs", "not supported");
-    refused(sv_schema_chat, CHAT(",\"logit_bias\":{\"5\":1}"), "logit_bias", "not supported");
+    refused(sv_schema_chat, CHAT(",\"logprobs\":3"), "logprobs", "'number' not in 'boolean'");
+    refused(sv_schema_chat, CHAT(",\"top_logprobs\":2"), "top_logprobs", "needs 'logprobs': true");
+    refused(sv_schema_chat, CHAT(",\"logprobs\":true,\"top_logprobs\":21"), "top_logprobs", "must be <= 20");
+    refused(sv_schema_chat, CHAT(",\"logit_bias\":[5]"), "logit_bias", "'array' not in 'object'");
+    refused(sv_schema_chat, CHAT(",\"logit_bias\":{\"x5\":1}"), "logit_bias", "must be a token id");
+    refused(sv_schema_chat, CHAT(",\"logit_bias\":{\"\":1}"), "logit_bias", "must be a token id");
+    refused(sv_schema_chat, CHAT(",\"logit_bias\":{\"12345678901\":1}"), "logit_bias", "must be a token id");
+    refused(sv_schema_chat, CHAT(",\"logit_bias\":{\"5\":101}"), "logit_bias/5", "<= 100, got 101");
+    refused(sv_schema_chat, CHAT(",\"logit_bias\":{\"5\":\"a\"}"), "logit_bias/5", "'string' not in 'number'");
+    refused(sv_schema_chat, CHAT(",\"typical_p\":1.5"), "typical_p", "must be <= 1");
     refused(sv_schema_chat, CHAT(",\"stop\":[\"a\",\"b\",\"c\",\"d\",\"e\"]"), "stop", "at most 4 items, got 5");
     refused(sv_schema_chat, CHAT(",\"stop\":[1]"), "stop/0", "'number' not in 'string'");
     refused(sv_schema_chat, CHAT(",\"stop\":\"\""), "stop", "must have 1 to");
@@ -250,7 +265,11 @@ static void completions_take_one_string(void **state)
     refused(sv_schema_completion, "{\"prompt\":[\"a\",\"b\"]}", "prompt", "several prompts");
     refused(sv_schema_completion, "{\"prompt\":\"a\",\"echo\":true}", "echo", "not supported");
     refused(sv_schema_completion, "{\"prompt\":\"a\",\"suffix\":\"b\"}", "suffix", "not supported");
-    refused(sv_schema_completion, "{\"prompt\":\"a\",\"logprobs\":0}", "logprobs", "not supported");
+    refused(sv_schema_completion, "{\"prompt\":\"a\",\"logprobs\":6}", "logprobs", "must be <= 5");
+    refused(sv_schema_completion, "{\"prompt\":\"a\",\"logprobs\":true}", "logprobs", "'boolean' not in 'integer'");
+    take(sv_schema_completion, "{\"prompt\":\"a\",\"logprobs\":0}", &in);
+    assert_true(in.sampling.logprobs && in.sampling.top_logprobs == 0);
+    sv_tg_input_done(&in);
     refused(sv_schema_completion, "{\"prompt\":\"a\",\"best_of\":3}", "best_of", "must be 1");
 }
 

@@ -32,7 +32,7 @@
 #include "base/mem.h"
 #include "base/time.h"
 
-enum { HIGH_WATER = 256 << 10, MAX_TEXT = 4 << 20 };
+enum { HIGH_WATER = 256 << 10, MAX_TEXT = 4 << 20, MAX_PROBS = 8 << 20 };
 
 struct sv_tg {
     struct sv_tg *next, **prev; /* ai->running */
@@ -44,6 +44,7 @@ struct sv_tg {
     sv_tg_view v;
     char req_id[37];
     sv_buf text;                /* whole answers: everything; streams: what is held */
+    sv_buf probs;               /* of the tokens in text, packed */
     sv_buf event;               /* scratch */
     bool streaming;             /* the head is out */
     bool congested;
@@ -66,6 +67,7 @@ static void tg_free(sv_tg *g)
         g->next->prev = g->prev;
     sv_tg_input_done(&g->in);
     sv_buf_done(&g->text);
+    sv_buf_done(&g->probs);
     sv_buf_done(&g->event);
     sv_model_unref(g->v.model);
     free(g);
@@ -175,15 +177,29 @@ static size_t send_event(sv_tg *g)
     return waiting;
 }
 
+/* Bytes that begin a code point: a token may end inside of one. */
+static size_t n_code_points(sv_str s)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < s.n; i++)
+        n += ((unsigned char)s.p[i] & 0xc0) != 0x80;
+    return n;
+}
+
 static void send_piece(sv_tg *g, sv_str text)
 {
+    sv_token_probs p;
+    g->v.probs = sv_buf_str(&g->probs);
     g->d->piece(&g->v, text, &g->event);
+    while (sv_token_probs_next(&p, &g->v.probs))
+        g->v.probs_at += n_code_points(p.chosen.bytes);
+    sv_buf_reset(&g->probs);
     g->congested = send_event(g) > HIGH_WATER;
 }
 
 static void send_held(sv_tg *g)
 {
-    if (g->text.n == 0)
+    if (g->text.n == 0 && g->probs.n == 0)
         return;
     send_piece(g, sv_buf_str(&g->text));
     sv_buf_reset(&g->text);
@@ -241,6 +257,7 @@ static void finish_whole(sv_tg *g)
     sv_buf body;
     sv_buf_init(&body, 2 * MAX_TEXT * 6); /* each byte may become \u0000 */
     g->v.text = sv_buf_str(&g->text);
+    g->v.probs = sv_buf_str(&g->probs);
     g->d->whole(&g->v, &body);
     if (body.failed) {
         sv_err err = {0};
@@ -280,6 +297,19 @@ static void gen_text(sv_gen *gen, sv_str text, int32_t n_tokens, void *arg)
     sv_err err = {0};
     sv_fail_api(&err, SV_ELIMIT, 3006, "the answer is over %d bytes", MAX_TEXT);
     stop_engine(g);
+    fail(g, &err);
+}
+
+static void gen_probs(sv_gen *gen, sv_str packed, void *arg)
+{
+    sv_tg *g = arg;
+    (void)gen;
+    if (sv_buf_add(&g->probs, packed.p, packed.n))
+        return;
+    sv_err err = {0};
+    sv_fail_api(&err, SV_ELIMIT, 3006, "the log probabilities of the answer are over %d bytes", MAX_PROBS);
+    stop_engine(g);
+    sv_buf_reset(&g->probs);
     fail(g, &err);
 }
 
@@ -323,8 +353,10 @@ void sv_tg_start(sv_ai *ai, sv_req *r, const sv_model **m, sv_tg_input *in, cons
     g->in = *in;
     *in = (sv_tg_input){0};
     sv_ai_req_id(r, g->req_id);
-    g->v = (sv_tg_view){.model = SV_TAKE(*m), .req_id = g->req_id, .created_s = sv_now_ms() / 1000, .usage_event = g->in.usage_event};
+    g->v = (sv_tg_view){.model = SV_TAKE(*m), .req_id = g->req_id, .created_s = sv_now_ms() / 1000, .usage_event = g->in.usage_event,
+                         .logprobs = g->in.sampling.logprobs};
     sv_buf_init(&g->text, MAX_TEXT);
+    sv_buf_init(&g->probs, MAX_PROBS);
     sv_buf_init(&g->event, MAX_TEXT * 7);
     g->next = ai->running;
     g->prev = &ai->running;
@@ -340,7 +372,7 @@ void sv_tg_start(sv_ai *ai, sv_req *r, const sv_model **m, sv_tg_input *in, cons
     sv_gen_opts opts = {
         .model_path = g->v.model->path, .tenant = who ? who->account_id : "", .messages = g->in.messages, .prompt = g->in.prompt,
         .max_tokens = tokens_to_make(g), .n_ctx = g->v.model->n_ctx, .sampling = g->in.sampling, .stop = g->in.stop,
-        .on_start = gen_start, .on_text = gen_text, .on_done = gen_done, .arg = g};
+        .on_start = gen_start, .on_text = gen_text, .on_probs = gen_probs, .on_done = gen_done, .arg = g};
     sv_err err = {0};
     if (sv_engine_generate(&g->gen, ai->engine, &opts, &err) != SV_OK)
         fail(g, &err);

@@ -18,6 +18,9 @@ typedef struct sv_tg_view {
     int64_t created_s;
     bool usage_event;        /* the client asked for usage in the stream */
     sv_str text;             /* all of it, for `whole`; empty when streaming */
+    bool logprobs;           /* the client asked for them: then, for `whole` and `piece`, */
+    sv_str probs;            /* of the text's tokens: sv_token_probs_next */
+    size_t probs_at;         /* code points of all tokens before */
     sv_finish finish;        /* from `whole` and `last` on */
     sv_usage usage;
 } sv_tg_view;

@@ -176,6 +176,46 @@ export async function run(test, p) {
     assert.equal(chat.choices[0].finish_reason, 'stop');
   });
 
+  await test('the openai SDK: logprobs of every token, whole and streamed', async () => {
+    const ask = { model: TINY, ...question, logprobs: true, top_logprobs: 3 };
+    const c = (await openai().chat.completions.create(ask)).choices[0];
+    const tokens = c.logprobs.content;
+    assert.equal(Buffer.from(tokens.flatMap((t) => t.bytes)).toString().trim(), c.message.content.trim());
+    for (const t of tokens) {
+      assert.equal(t.top_logprobs.length, 3);
+      assert.ok(t.logprob <= 0 && t.top_logprobs[0].logprob === t.logprob, 'greedy takes the likeliest');
+      assert.ok(t.top_logprobs[0].logprob >= t.top_logprobs[1].logprob && t.top_logprobs[1].logprob >= t.top_logprobs[2].logprob);
+    }
+    const streamed = [];
+    for await (const chunk of await openai().chat.completions.create({ ...ask, stream: true })) streamed.push(...(chunk.choices[0]?.logprobs?.content ?? []));
+    assert.deepEqual(streamed, tokens);
+    const done = (await openai().completions.create({ model: TINY, prompt: 'Selvedge is', temperature: 0, max_tokens: 6, logprobs: 2 })).choices[0].logprobs;
+    assert.equal(done.tokens.length, 6);
+    for (const list of ['token_logprobs', 'top_logprobs', 'text_offset']) assert.equal(done[list].length, 6);
+    assert.equal(Math.max(...Object.values(done.top_logprobs[0])), done.token_logprobs[0]);
+    assert.equal(done.text_offset[1], [...done.tokens[0]].length);
+    assert.equal((await openai().chat.completions.create({ model: TINY, ...question })).choices[0].logprobs, null);
+  });
+
+  await test('the openai SDK: logit_bias bans a token and brings another', async () => {
+    const ask = (logit_bias) => openai().completions.create({ model: TINY, prompt: 'Selvedge is', temperature: 0, max_tokens: 5, logprobs: 0, logit_bias });
+    const free = (await ask({})).choices[0].logprobs.tokens;
+    const loud = await ask({ 70: 100 });
+    assert.equal(new Set(loud.choices[0].logprobs.tokens).size, 1, 'always the same token');
+    assert.notDeepEqual(loud.choices[0].logprobs.tokens, free);
+    await assert.rejects(ask({ 99999999: 1 }), (e) => e.status === 400 && /not in the vocabulary/.test(e.message));
+  });
+
+  await test('a conversation finds its own beginning: cached_tokens, and the same answer', async () => {
+    const messages = [{ role: 'system', content: 'You are brief. '.repeat(12) }, ...question.messages];
+    const ask = () => openai().chat.completions.create({ model: TINY, ...question, messages });
+    const first = await ask(), second = await ask();
+    assert.equal(second.choices[0].message.content, first.choices[0].message.content);
+    const { prompt_tokens, prompt_tokens_details } = second.usage;
+    assert.ok(prompt_tokens_details?.cached_tokens >= 32 && prompt_tokens_details.cached_tokens < prompt_tokens, JSON.stringify(second.usage));
+    assert.equal(prompt_tokens_details.cached_tokens % 32, 0);
+  });
+
   await test('the openai SDK: error classes', async () => {
     await assert.rejects(openai().chat.completions.create({ model: TINY, messages: [{ role: 'user', content: 'x' }], temperature: 99 }), OpenAI.BadRequestError);
     await assert.rejects(openai().chat.completions.create({ model: '@cf/nobody/nothing', messages: [{ role: 'user', content: 'x' }] }), (e) => e instanceof OpenAI.APIError && e.status >= 400 && e.status < 500);

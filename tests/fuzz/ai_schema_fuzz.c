@@ -18,6 +18,9 @@ static void check_taken(sv_tg_input *in)
     SV_ASSERT(s->temperature >= 0 && s->temperature <= 5 && s->top_p > 0 && s->top_p <= 2 && s->top_k >= 0);
     SV_ASSERT(s->frequency_penalty >= -2 && s->frequency_penalty <= 2 && s->presence_penalty >= -2 && s->presence_penalty <= 2);
     SV_ASSERT(s->repetition_penalty >= 0 && s->repetition_penalty <= 2);
+    SV_ASSERT(s->n_logit_bias <= SV_MAX_LOGIT_BIAS && (s->n_logit_bias == 0 || s->logit_bias) && s->top_logprobs <= SV_MAX_TOP_LOGPROBS);
+    for (int32_t b = 0; b < s->n_logit_bias; b++)
+        SV_ASSERT(s->logit_bias[b].token >= 0 && s->logit_bias[b].bias >= -100 && s->logit_bias[b].bias <= 100);
     SV_ASSERT((in->messages != NULL) != (in->prompt.p != NULL));
     size_t i;
     json_t *m;
