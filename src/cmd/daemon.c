@@ -33,6 +33,7 @@
 #include "http/client.h"
 #include "http/server.h"
 #include "kv/kv_http.h"
+#include "vectorize/vectorize.h"
 #include "workers/outbound.h"
 #include "workers/runtime.h"
 #include "workers/super.h"
@@ -51,6 +52,7 @@ typedef struct daemon_ctx {
     sv_ai *ai;
     sv_kvs *kv;
     sv_kvs_http kv_http;
+    sv_vectorize *vectorize;
     sv_workers *workers;
     sv_runtime *runtime;
     sv_http *api, *bindings;
@@ -73,6 +75,7 @@ static void get_metrics(sv_req *r, void *ctx)
                 "selvedge_http_connections{server=\"api\"} %lld\nselvedge_http_connections{server=\"bindings\"} %lld\n",
                 (long long)api.n_requests, (long long)bind.n_requests, (long long)api.n_connections, (long long)bind.n_connections);
     sv_ai_metrics(d->ai, &b);
+    sv_vectorize_metrics(d->vectorize, &b);
     sv_req_send(r, 200, "text/plain; version=0.0.4; charset=utf-8", sv_buf_str(&b));
     sv_buf_done(&b);
 }
@@ -181,6 +184,8 @@ static void add_routes(daemon_ctx *d)
     sv_ai_binding_routes(d->bindings, d->ai);
     sv_kvs_rest_routes(d->api, &d->kv_http);
     sv_kvs_binding_routes(d->bindings, &d->kv_http);
+    sv_vectorize_rest_routes(d->api, d->vectorize);
+    sv_vectorize_binding_routes(d->bindings, d->vectorize);
     sv_outbound_routes(d->bindings, d->outward);
 }
 
@@ -198,6 +203,10 @@ static sv_rc binding_exists(void *ctx, const char *kind, const char *id, const c
     sv_kvs_ns ns;
     if (strcmp(kind, "kv_namespace") == 0)
         return sv_kvs_ns_find(d->kv, sv_str_of(account_id), sv_str_of(id), &ns, err);
+    if (strcmp(kind, "vectorize") == 0) {
+        SV_AUTO(sv_json_decrefp) json_t *index = NULL;
+        return sv_vectorize_get(d->vectorize, sv_str_of(account_id), sv_str_of(id), &index, err);
+    }
     return sv_fail(err, SV_ENOENT, "there is no %s '%s' in this account", kind, id);
 }
 
@@ -209,6 +218,8 @@ static sv_rc open_stores(daemon_ctx *d, const daemon_args *a, const char *run_di
         return sv_wrap(err, "accounts");
     if (sv_catalogue_open(&d->catalogue, a->data, a->models, err) != SV_OK)
         return sv_wrap(err, "models");
+    if (sv_vectorize_open(&d->vectorize, a->data, err) != SV_OK)
+        return err->code;
     if (sv_kvs_open(&d->kv, a->data, err) != SV_OK)
         return sv_wrap(err, "KV");
     d->kv_http = (sv_kvs_http){.kv = d->kv, .jobs = d->jobs};
@@ -279,6 +290,7 @@ static void close_all(daemon_ctx *d)
     sv_engine_client_free(d->engine);
     sv_workers_close(d->workers);
     sv_kvs_close(d->kv);
+    sv_vectorize_close(d->vectorize);
     sv_catalogue_close(d->catalogue);
     sv_accounts_close(d->accounts);
     sv_loop_free(d->loop);

@@ -8,6 +8,9 @@
 
 static const sv_product products[] = {
     {.kind = "kv_namespace", .id = "namespace_id", .route = "kv", .before = "kvNamespace = ", .after = ""},
+    {.kind = "vectorize", .id = "index_name", .route = "vectorize",
+     .before = "wrapped = (moduleName = \"cloudflare-internal:vectorize-api\", innerBindings = [(name = \"fetcher\", service = ",
+     .after = "), (name = \"indexId\", text = \"index\"), (name = \"indexVersion\", text = \"v2\"), (name = \"useNdJson\", json = \"true\")])"},
 };
 
 const sv_product *sv_product_of(const char *kind)

@@ -122,7 +122,6 @@ sv_rc sv_compatibility_check(sv_str date, const json_t *flags, const char *today
 static const char *const later_kinds[][2] = {
     {"r2_bucket", "R2 buckets"},
     {"d1", "D1 databases"},
-    {"vectorize", "Vectorize indexes"},
     {"queue", "queues"},
     {"durable_object_namespace", "Durable Objects"},
     {"workflow", "Workflows"},
