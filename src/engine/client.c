@@ -33,7 +33,7 @@
 
 enum {
     MAX_GENS = 4096, MAX_BYTES = 256 << 20, READ_BYTES = 64 << 10, KEEP_BYTES = 1 << 20,
-    RETRY_MIN_MS = 10, RETRY_MAX_MS = 500, PATIENCE_MS = 5000,
+    RETRY_MIN_MS = 10, RETRY_MAX_MS = 500, PATIENCE_MS = 5000, HELLO_MS = 30000,
 };
 
 typedef struct elink {
@@ -41,6 +41,7 @@ typedef struct elink {
     sv_engine_client *c;
     int fd;
     sv_watch *watch;
+    sv_timer *hello; /* until its HELLO came */
     sv_buf in, out;
     size_t n_sent; /* of out */
     bool leaving;
@@ -82,6 +83,7 @@ struct sv_engine_client {
     asker *askers;  /* oldest first */
     sv_timer *retry;
     int64_t retry_ms, failing_since_ms; /* 0: not failing */
+    int64_t hello_ms;
 };
 
 static void connect_now(sv_engine_client *c);
@@ -95,9 +97,12 @@ sv_engine_client *sv_engine_client_new(sv_loop *loop, const char *socket_path)
     c->loop = loop;
     c->path = sv_xstrdup(socket_path);
     c->gens_end = &c->gens;
+    c->hello_ms = HELLO_MS;
     c->retry = sv_timer_new(loop, retry, c);
     return c;
 }
+
+void sv_engine_client_set_patience(sv_engine_client *c, int64_t hello_ms) { c->hello_ms = hello_ms; }
 
 /* --- generations come and go -------------------------------------------------------------------------------------- */
 
@@ -180,6 +185,7 @@ static void link_free(elink *l)
     if (l->c->current == l)
         l->c->current = NULL;
     sv_watch_remove(l->watch);
+    sv_timer_free(l->hello);
     close(l->fd);
     sv_buf_done(&l->in);
     sv_buf_done(&l->out);
@@ -361,6 +367,7 @@ static sv_rc on_frame(elink *l, const sv_frame *f, sv_err *err)
     switch (f->type) {
     case SV_WIRE_HELLO:
         l->c->failing_since_ms = 0;
+        l->hello = sv_timer_free(l->hello);
         return sv_wire_get_hello(&hello, f, err);
     case SV_WIRE_STATS:
         return on_stats(l, f, err);
@@ -465,6 +472,16 @@ static void send_pending(elink *l)
     flush(l);
 }
 
+/* Who holds the listener is there, or connecting had failed; but nobody who answers. Sending again would only wait again. */
+static void no_hello(void *arg)
+{
+    elink *l = arg;
+    for (sv_gen *g = l->c->gens; g; g = g->next)
+        g->resent |= g->link == l;
+    snprintf(l->why, sizeof l->why, "the engine does not answer");
+    lost(l);
+}
+
 static void connect_now(sv_engine_client *c)
 {
     int fd = -1;
@@ -479,6 +496,8 @@ static void connect_now(sv_engine_client *c)
     sv_buf_init(&l->in, SV_WIRE_HEAD + SV_WIRE_MAX + READ_BYTES);
     sv_buf_init(&l->out, 2 * (size_t)MAX_BYTES);
     l->watch = sv_loop_watch(c->loop, fd, EPOLLIN | EPOLLRDHUP, on_link, l);
+    l->hello = sv_timer_new(c->loop, no_hello, l);
+    sv_timer_set(l->hello, c->hello_ms);
     sv_wire_add_hello(&l->out, (uint32_t)getpid());
     send_pending(l);
 }

@@ -18,6 +18,9 @@ typedef struct sv_engine_client sv_engine_client;
 typedef struct sv_gen sv_gen; /* one generation in flight */
 
 sv_engine_client *sv_engine_client_new(sv_loop *loop, const char *socket_path);
+/* How long a connection waits for the engine's first word, which a busy engine gives at once and one that is being started after some seconds:
+ * 30 s, longer than a drain. After it the requests sent there end with SV_EIO. For tests. */
+void sv_engine_client_set_patience(sv_engine_client *c, int64_t hello_ms);
 sv_engine_client *sv_engine_client_free(sv_engine_client *c); /* cancels all, no callbacks */
 
 typedef enum sv_finish { SV_FINISH_STOP, SV_FINISH_LENGTH } sv_finish;

@@ -46,6 +46,7 @@ typedef struct answer {
     sv_buf text;
     int n_started, n_texts, n_done;
     int32_t n_tokens;    /* as on_text told */
+    int32_t n_probs;
     sv_rc rc;
     sv_finish finish;
     sv_usage started, usage;
@@ -168,6 +169,17 @@ static void on_text(sv_gen *g, sv_str text, int32_t n_tokens, void *arg)
     }
 }
 
+static void on_probs(sv_gen *g, sv_str packed, void *arg)
+{
+    answer *a = arg;
+    sv_token_probs p;
+    (void)g;
+    assert_true(packed.n > 0);
+    for (; sv_token_probs_next(&p, &packed); a->n_probs++)
+        assert_true(p.n_top == 2 && p.top[0].token == p.chosen.token && p.top[0].logprob >= p.top[1].logprob); /* greedy */
+    assert_int_equal(packed.n, 0);
+}
+
 static void ask(bench *b, answer *a, const sv_gen_opts *opts);
 
 static void on_done(sv_gen *g, sv_rc rc, sv_finish finish, const sv_usage *usage, const sv_err *err, void *arg)
@@ -197,6 +209,7 @@ static void ask(bench *b, answer *a, const sv_gen_opts *opts)
     *a = (answer){.b = b, .cancel_at = cancel_at};
     o.on_start = on_start;
     o.on_text = on_text;
+    o.on_probs = on_probs;
     o.on_done = on_done;
     o.arg = a;
     o.tenant = o.tenant ? o.tenant : "tenant";
@@ -632,6 +645,55 @@ static void without_an_engine_requests_end_after_some_seconds(void **state)
     bench_close(b);
 }
 
+static void an_engine_that_never_says_hello_is_given_up(void **state)
+{
+    (void)state;
+    bench *b = bench_open(&(sv_engine_opts){.n_threads = 1});
+    sv_engine_client *there = b->client;
+    char path[128];
+    sv_err err = {0};
+    SV_AUTO(sv_fd_closep) int deaf = -1;
+    snprintf(path, sizeof path, "%s/deaf.sock", b->dir);
+    assert_int_equal(sv_unix_listen(&deaf, path, 4, &err), SV_OK); /* connections wait in its backlog for ever */
+    b->client = sv_engine_client_new(b->loop, path);
+    sv_engine_client_set_patience(b->client, 200);
+    for (int round = 0; round < 2; round++) { /* the next request tries again */
+        answer a = {0};
+        ask(b, &a, &(sv_gen_opts){.model_path = TINY("f32"), .prompt = SV_STR("hi"), .max_tokens = 5});
+        b->n_open++;
+        sv_engine_stats(b->client, take_none, b);
+        int64_t begin = sv_mono_ms();
+        run(b);
+        assert_true(sv_mono_ms() - begin >= 150);
+        assert_int_equal(a.rc, SV_EIO);
+        assert_non_null(strstr(a.err.msg, "does not answer"));
+        done(&a);
+    }
+    sv_engine_client_free(b->client);
+    b->client = there;
+    sv_engine_client_set_patience(there, 20000);
+    answer a = {0};
+    ask(b, &a, &(sv_gen_opts){.model_path = TINY("f32"), .prompt = SV_STR("hi"), .max_tokens = 5});
+    run(b);
+    assert_int_equal(a.rc, SV_OK);
+    done(&a);
+    bench_close(b);
+}
+
+static void probabilities_come_with_the_tokens(void **state)
+{
+    (void)state;
+    bench *b = bench_open(&(sv_engine_opts){.n_threads = 1});
+    answer a = {0};
+    ask(b, &a, &(sv_gen_opts){.model_path = TINY("f32"), .prompt = SV_STR("hi"), .max_tokens = 30,
+                              .sampling = {.logprobs = true, .top_logprobs = 2}});
+    run(b);
+    assert_int_equal(a.rc, SV_OK);
+    assert_int_equal(a.n_probs, a.usage.completion_tokens);
+    done(&a);
+    bench_close(b);
+}
+
 static void refusals_say_what_is_wrong(void **state)
 {
     (void)state;
@@ -939,6 +1001,8 @@ int main(void)
         cmocka_unit_test(a_request_that_kills_two_engines_is_not_sent_to_a_third),
         cmocka_unit_test(a_callback_may_cancel_others_and_start_new_ones),
         cmocka_unit_test(without_an_engine_requests_end_after_some_seconds),
+        cmocka_unit_test(an_engine_that_never_says_hello_is_given_up),
+        cmocka_unit_test(probabilities_come_with_the_tokens),
         cmocka_unit_test(refusals_say_what_is_wrong),
         cmocka_unit_test(a_full_queue_refuses_with_3040_and_serves_the_rest),
         cmocka_unit_test(few_pages_make_requests_wait_and_not_fail),

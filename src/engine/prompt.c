@@ -135,6 +135,8 @@ sv_rc sv_prompts_render(const sv_prompts *p, sv_buf *out, const json_t *messages
     SV_AUTO(sv_json_decrefp) json_t *plain = NULL;
     if (plain_messages(&plain, messages, err) != SV_OK)
         return err->code;
+    if (sv_llm_template_error(p->m))
+        return sv_fail(err, SV_EINVAL, "this model takes raw prompts only, its chat template is broken: %s", sv_llm_template_error(p->m));
     if (sv_llm_template(p->m)) {
         if (render_template(p, out, plain, tools, err) != SV_OK)
             return sv_wrap(err, "chat template");

@@ -18,7 +18,8 @@ SV_DEFINE_AUTO(sv_prompts, sv_prompts_free)
  * what the template itself refuses. */
 SV_MUST sv_rc sv_prompts_build(const sv_prompts *p, sv_tokens *out, const sv_wire_gen *g, sv_err *err);
 
-/* The text of the messages as the model sees it, appended to *out. */
+/* The text of the messages as the model sees it, appended to *out. A file without a template has a plain one; one whose template does not compile
+ * refuses (SV_EINVAL, with what is wrong with it). */
 SV_MUST sv_rc sv_prompts_render(const sv_prompts *p, sv_buf *out, const json_t *messages, const json_t *tools, sv_err *err);
 
 #endif

@@ -180,6 +180,22 @@ static void refuse(const reader *r, const sv_wire_gen *g, sv_rc rc, int api_code
     free(t.v);
 }
 
+static void a_broken_template_refuses_messages_and_leaves_raw_prompts(void **state)
+{
+    (void)state;
+    reader r = {0};
+    sv_err err = {0};
+    sv_tokens t = {0};
+    SV_AUTO(sv_json_decrefp) json_t *messages = hello();
+    open_model(&r, "{% for m in messages %}");
+    assert_int_equal(sv_prompts_build(r.p, &t, &(sv_wire_gen){.messages = messages, .max_tokens = 5}, &err), SV_EINVAL);
+    assert_non_null(strstr(err.msg, "raw prompts only"));
+    assert_non_null(strstr(err.msg, "'endfor' is missing"));
+    build(&r, &t, &(sv_wire_gen){.prompt = SV_STR("Hi"), .max_tokens = 5});
+    free(t.v);
+    close_model(&r);
+}
+
 static void refusals_name_what_is_wrong_and_both_counts(void **state)
 {
     (void)state;
@@ -216,6 +232,7 @@ int main(void)
         cmocka_unit_test(a_template_sees_messages_tokens_tools_and_the_generation_prompt),
         cmocka_unit_test(bos_is_there_once_whoever_writes_it),
         cmocka_unit_test(without_a_template_messages_become_a_plain_dialogue),
+        cmocka_unit_test(a_broken_template_refuses_messages_and_leaves_raw_prompts),
         cmocka_unit_test(refusals_name_what_is_wrong_and_both_counts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

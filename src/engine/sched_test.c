@@ -275,6 +275,63 @@ static void what_is_canceled_ends_before_the_next_step_and_gives_its_pages_back(
     close_sched();
 }
 
+static void when_pages_run_out_the_youngest_pauses_and_nobody_notices(void **state)
+{
+    (void)state;
+    asked alone[3] = {0}, a[3] = {0};
+    sv_sched_stats s;
+    open_sched(&(sv_sched_opts){0});
+    for (int i = 0; i < 3; i++) {
+        ask(&alone[i], "a", 20, 100, i);
+        run();
+    }
+    close_sched();
+    open_sched(&(sv_sched_opts){.kv_bytes = pages_bytes(5)}); /* each needs 4 in the end */
+    for (int i = 0; i < 3; i++)
+        ask(&a[i], "a", 20, 100, i);
+    run();
+    sv_sched_get_stats(sched, &s);
+    assert_true(s.preempted >= 2);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(a[i].rc, SV_OK);
+        assert_int_equal(a[i].n_started, 1);
+        assert_string_equal(sv_buf_cstr(&a[i].text), sv_buf_cstr(&alone[i].text));
+        assert_int_equal(a[i].usage.completion_tokens, alone[i].usage.completion_tokens);
+        assert_int_equal(a[i].usage.cached_tokens, 0); /* its own pages, found again, are not a discount */
+        assert_true(i == 0 || a[i].order > a[i - 1].order); /* the oldest is never held up */
+    }
+    done(alone, 3);
+    done(a, 3);
+    close_sched();
+}
+
+static void the_next_turn_of_a_conversation_finds_its_history(void **state)
+{
+    (void)state;
+    asked first = {0}, again = {0}, other = {0};
+    sv_sched_stats s;
+    open_sched(&(sv_sched_opts){0});
+    ask(&first, "a", 70, 10, 1);
+    run();
+    ask(&again, "a", 70, 10, 1);
+    run();
+    ask(&other, "b", 70, 10, 1);
+    run();
+    assert_int_equal(first.usage.cached_tokens, 0);
+    assert_int_equal(again.usage.cached_tokens, 64); /* two pages */
+    assert_int_equal(other.usage.cached_tokens, 0);  /* another tenant's are none of its business */
+    assert_string_equal(sv_buf_cstr(&again.text), sv_buf_cstr(&first.text));
+    assert_string_equal(sv_buf_cstr(&other.text), sv_buf_cstr(&first.text));
+    sv_sched_get_stats(sched, &s);
+    assert_int_equal(s.cached_tokens, 64);
+    assert_int_equal(s.rows, 79 + 15 + 79);
+    assert_true(s.kv_pages_cached == 4 && s.kv_pages_used == 0);
+    done(&first, 1);
+    done(&again, 1);
+    done(&other, 1);
+    close_sched();
+}
+
 static void what_cannot_be_served_is_refused_at_once(void **state)
 {
     (void)state;
@@ -284,6 +341,12 @@ static void what_cannot_be_served_is_refused_at_once(void **state)
     assert_int_equal(add(&a[0], "a", 60, 6, 1, NULL, &err), SV_ELIMIT);
     assert_int_equal(err.api_code, 5021);
     assert_non_null(strstr(err.msg, "prompt has 60 tokens and max_tokens is 6: over the 64 tokens"));
+    const int32_t token = 1;
+    const sv_logit_bias bias = {100000, 1};
+    assert_int_equal(sv_sched_add(sched, &(sv_sched_req){.tokens = &token, .n_tokens = 1, .max_tokens = 1, .sampling = {.logit_bias = &bias, .n_logit_bias = 1},
+                                                         .cancel = &a[0].cancel}, &err), SV_EINVAL);
+    assert_non_null(strstr(err.msg, "token 100000 is not in the vocabulary"));
+    err = (sv_err){0};
     ask(&a[0], "a", 60, 5, 1); /* the last token needs no place */
     ask(&a[1], "a", 10, 5, 1);
     ask(&a[2], "b", 10, 5, 1);
@@ -351,6 +414,8 @@ int main(void)
         cmocka_unit_test(a_short_prompt_does_not_wait_for_a_long_one),
         cmocka_unit_test(ends_are_told_truthfully),
         cmocka_unit_test(what_is_canceled_ends_before_the_next_step_and_gives_its_pages_back),
+        cmocka_unit_test(when_pages_run_out_the_youngest_pauses_and_nobody_notices),
+        cmocka_unit_test(the_next_turn_of_a_conversation_finds_its_history),
         cmocka_unit_test(what_cannot_be_served_is_refused_at_once),
         cmocka_unit_test(a_stop_of_the_scheduler_ends_all_with_its_reason),
         cmocka_unit_test(a_crowd_is_served_and_leaves_nothing_behind),
