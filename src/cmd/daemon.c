@@ -19,6 +19,7 @@
 #include "account/account.h"
 #include "account/account_rest.h"
 #include "account/limits.h"
+#include "account/ratelimit.h"
 #include "ai/ai.h"
 #include "ai/catalogue.h"
 #include "base/file.h"
@@ -28,6 +29,7 @@
 #include "base/thread.h"
 #include "base/time.h"
 #include "cmd/cmd.h"
+#include "d1/d1_http.h"
 #include "engine/client.h"
 #include "http/api.h"
 #include "http/client.h"
@@ -50,7 +52,10 @@ typedef struct daemon_ctx {
     sv_engine_client *engine;
     sv_client *outward;
     sv_ai *ai;
+    sv_d1 *d1;
+    sv_d1_http *d1_http;
     sv_kvs *kv;
+    sv_ratelimit *ratelimit;
     sv_kvs_http kv_http;
     sv_vectorize *vectorize;
     sv_workers *workers;
@@ -182,8 +187,11 @@ static void add_routes(daemon_ctx *d)
     sv_ai_rest_routes(d->api, d->ai);
     sv_ai_openai_routes(d->api, d->ai);
     sv_ai_binding_routes(d->bindings, d->ai);
+    sv_d1_rest_routes(d->api, d->d1_http);
+    sv_d1_binding_routes(d->bindings, d->d1_http);
     sv_kvs_rest_routes(d->api, &d->kv_http);
     sv_kvs_binding_routes(d->bindings, &d->kv_http);
+    sv_ratelimit_binding_routes(d->bindings, d->ratelimit);
     sv_vectorize_rest_routes(d->api, d->vectorize);
     sv_vectorize_binding_routes(d->bindings, d->vectorize);
     sv_outbound_routes(d->bindings, d->outward);
@@ -201,8 +209,12 @@ static sv_rc binding_exists(void *ctx, const char *kind, const char *id, const c
 {
     daemon_ctx *d = ctx;
     sv_kvs_ns ns;
+    if (strcmp(kind, "d1") == 0)
+        return sv_d1_find(d->d1, account_id, sv_str_of(id), NULL, err);
     if (strcmp(kind, "kv_namespace") == 0)
         return sv_kvs_ns_find(d->kv, sv_str_of(account_id), sv_str_of(id), &ns, err);
+    if (strcmp(kind, "ratelimit") == 0) /* its namespace is only a name */
+        return SV_OK;
     if (strcmp(kind, "vectorize") == 0) {
         SV_AUTO(sv_json_decrefp) json_t *index = NULL;
         return sv_vectorize_get(d->vectorize, sv_str_of(account_id), sv_str_of(id), &index, err);
@@ -220,8 +232,12 @@ static sv_rc open_stores(daemon_ctx *d, const daemon_args *a, const char *run_di
         return sv_wrap(err, "models");
     if (sv_vectorize_open(&d->vectorize, a->data, err) != SV_OK)
         return err->code;
+    if (sv_d1_open(&d->d1, a->data, err) != SV_OK)
+        return sv_wrap(err, "D1");
+    d->d1_http = sv_d1_http_new(d->d1, d->loop, d->jobs);
     if (sv_kvs_open(&d->kv, a->data, err) != SV_OK)
         return sv_wrap(err, "KV");
+    d->ratelimit = sv_ratelimit_new(0);
     d->kv_http = (sv_kvs_http){.kv = d->kv, .jobs = d->jobs};
     char engine_socket[128];
     snprintf(engine_socket, sizeof engine_socket, "%s/engine.sock", run_dir);
@@ -289,7 +305,10 @@ static void close_all(daemon_ctx *d)
     sv_client_free(d->outward);
     sv_engine_client_free(d->engine);
     sv_workers_close(d->workers);
+    sv_d1_close(d->d1);
+    sv_d1_http_free(d->d1_http);
     sv_kvs_close(d->kv);
+    sv_ratelimit_free(d->ratelimit);
     sv_vectorize_close(d->vectorize);
     sv_catalogue_close(d->catalogue);
     sv_accounts_close(d->accounts);

@@ -185,6 +185,24 @@ static sv_rc add_secret(writer *o, const sv_config_worker *w, const char *name, 
     return SV_OK;
 }
 
+/* The binding's value: its service, and what of the binding itself the module in between needs to know. */
+static void add_product_value(writer *o, const sv_config_worker *w, const sv_product *p, size_t i, const json_t *b)
+{
+    sv_buf_addf(&o->b, "%s\"%s.b%zu\"%s", p->before, w->name, i, p->after);
+    if (!p->inner)
+        return;
+    const char *key;
+    json_t *v;
+    json_object_foreach (json_object_get(b, p->inner), key, v) {
+        sv_buf_adds(&o->b, ", (name = ");
+        add_cstr(&o->b, key);
+        sv_buf_adds(&o->b, ", json = ");
+        add_json_text(&o->b, v);
+        sv_buf_addc(&o->b, ')');
+    }
+    sv_buf_adds(&o->b, p->inner_end);
+}
+
 static sv_rc add_binding(writer *o, const sv_config_worker *w, size_t i, const json_t *b, sv_err *err)
 {
     const char *name = sv_json_cstr(b, "name"), *kind = sv_json_cstr(b, "type");
@@ -195,7 +213,7 @@ static sv_rc add_binding(writer *o, const sv_config_worker *w, size_t i, const j
     sv_buf_adds(&o->b, ", ");
     const sv_product *p = sv_product_of(kind);
     if (p) {
-        sv_buf_addf(&o->b, "%s\"%s.b%zu\"%s", p->before, w->name, i, p->after);
+        add_product_value(o, w, p, i, b);
     } else if (strcmp(kind, "plain_text") == 0) {
         const json_t *text = json_object_get(b, "text");
         sv_buf_adds(&o->b, "text = ");
@@ -358,6 +376,36 @@ static void add_stand_in(writer *o, const char *name, const char *script)
     sv_buf_adds(&o->b, ")])),\n");
 }
 
+static bool uses(const writer *o, const sv_product *p)
+{
+    size_t k;
+    json_t *b;
+    for (size_t i = 0; i < o->n; i++)
+        json_array_foreach (json_object_get(o->w[i].meta, "bindings"), k, b)
+            if (sv_product_of(sv_json_cstr(b, "type")) == p)
+                return true;
+    return false;
+}
+
+/* The modules of ours that bindings are wrapped in; user code cannot import them. */
+static void add_extensions(writer *o)
+{
+    bool any = false;
+    const sv_product *p;
+    for (size_t i = 0; (p = sv_product_at(i)); i++) {
+        if (!p->module || !uses(o, p))
+            continue;
+        sv_buf_adds(&o->b, any ? ",\n    " : "  extensions = [(modules = [\n    ");
+        sv_buf_adds(&o->b, "(name = ");
+        add_cstr(&o->b, p->module);
+        sv_buf_adds(&o->b, ", internal = true, esModule = ");
+        add_cstr(&o->b, p->script);
+        sv_buf_addc(&o->b, ')');
+        any = true;
+    }
+    sv_buf_adds(&o->b, any ? "])],\n" : "");
+}
+
 static size_t count_bindings(const sv_config_worker *workers, size_t n)
 {
     size_t sum = 0;
@@ -385,7 +433,9 @@ static sv_rc write_all(writer *o, sv_err *err)
             o, "worker:",
             "export default { fetch() { throw new Error(\"The Worker that this service binding names does not exist\"); } };");
     sv_buf_adds(&o->b,
-                "    (name = \"internet\", network = (allow = [])),\n  ],\n  v8Flags = [\"--max-old-space-size=128\"],\n);\n");
+                "    (name = \"internet\", network = (allow = [])),\n  ],\n");
+    add_extensions(o);
+    sv_buf_adds(&o->b, "  v8Flags = [\"--max-old-space-size=128\"],\n);\n");
     return o->b.failed ? sv_fail(err, SV_ENOMEM, "no memory for the configuration") : SV_OK;
 }
 

@@ -121,11 +121,9 @@ sv_rc sv_compatibility_check(sv_str date, const json_t *flags, const char *today
 /* Kinds that exist and that this release does not have; the others are not known at all. */
 static const char *const later_kinds[][2] = {
     {"r2_bucket", "R2 buckets"},
-    {"d1", "D1 databases"},
     {"queue", "queues"},
     {"durable_object_namespace", "Durable Objects"},
     {"workflow", "Workflows"},
-    {"ratelimit", "rate limits"},
     {"hyperdrive", "Hyperdrive"},
     {"analytics_engine", "Analytics Engine"},
     {"browser", "browser rendering"},
@@ -212,6 +210,21 @@ static sv_rc check_service(const json_t *b, const char *name, sv_err *err)
     return SV_OK;
 }
 
+static sv_rc check_ratelimit(const json_t *b, const char *name, sv_err *err)
+{
+    const json_t *simple = json_object_get(b, "simple");
+    int64_t limit = 0, period = 0;
+    if (!json_is_object(simple))
+        return sv_fail_api(err, SV_EINVAL, 10021, "Binding '%s' has no 'simple' with a limit and a period", name);
+    if (sv_json_int(simple, "limit", 1, (int64_t)1 << 52, &limit, err) != SV_OK || sv_json_int(simple, "period", 10, 60, &period, err) != SV_OK) {
+        err->api_code = 10021;
+        return sv_wrap(err, "Binding '%s'", name);
+    }
+    if (limit == 0 || (period != 10 && period != 60) || json_object_size(simple) != 2)
+        return sv_fail_api(err, SV_EINVAL, 10021, "Binding '%s': 'simple' must have a 'limit' and a 'period' of 10 or 60 seconds", name);
+    return SV_OK;
+}
+
 /* What it names is looked up when it is deployed. */
 static sv_rc check_product(const json_t *b, const char *name, const sv_product *p, sv_err *err)
 {
@@ -223,7 +236,7 @@ static sv_rc check_product(const json_t *b, const char *name, const sv_product *
     for (size_t i = 0; i < id.n; i++) /* it becomes the value of a header */
         if ((unsigned char)id.p[i] <= ' ' || (unsigned char)id.p[i] >= 0x7f)
             return sv_fail_api(err, SV_EINVAL, 10021, "Binding '%s': '%s' holds a character that no such name has", name, p->id);
-    return SV_OK;
+    return strcmp(p->kind, "ratelimit") == 0 ? check_ratelimit(b, name, err) : SV_OK;
 }
 
 static bool is_kind(const char *kind, const char *const *list)
