@@ -16,7 +16,7 @@
 enum {
     GARBAGE_MIN = 1 << 20,  /* bytes; less is not worth a compaction */
     DEAD_MIN = 4096,        /* slots, likewise */
-    CHECKPOINT_MIN = 16384, /* slots; fewer are replayed in no time */
+    CHECKPOINT_MIN = 8192,  /* slots; fewer are replayed in no time */
     COPY_BODY = 8 << 20,    /* bytes of a record that a compaction writes */
     CATCH_UPS = 8,          /* before writers have to wait for the rest */
     RETRAIN_FACTOR = 32,    /* growth after which the mean is looked at anew */

@@ -460,13 +460,14 @@ static void choose_plan(search *q, sv_vec_plan asked, int32_t effort)
         per_test += w->tests[i].column ? 0 : 300;
     double first = w->n_tests && w->tests[0].column ? (double)w->tests[0].ranks.n_slots : n;
     double codes = (first < n / 4 ? first : n) * per_test + matches * code_cost(s);
-    double more = 1 + (double)(q->k > 10 ? q->k - 10 : 0) / 40; /* width grows with k */
+    double past10 = q->k > 10 ? (double)(q->k - 10) : 0; /* widths were measured for 10 */
+    double more = 1 + past10 / 15;
     double bits = 1000.0 * atomic_load(&s->bits_us), graph = 1000.0 * atomic_load(&s->graph_us);
     if (bits == 0)
         bits = n * (1 + s->coder.dimensions / 200.0) + FIRST_BITS * code_cost(s);
     bits += FIRST_BITS / share * per_test / 2;
     graph = graph > 0 ? graph : 3.0 * FIRST_EFFORT * 12 * code_cost(s);
-    graph = graph * more / share + (w->view.n - q->n_graph) * (1 + s->coder.dimensions / 200.0);
+    graph = graph * (1 + past10 / 20) / share + (w->view.n - q->n_graph) * (1 + s->coder.dimensions / 200.0);
 
     q->plan = asked;
     if (asked == SV_VEC_PLAN_AUTO) {
@@ -488,7 +489,7 @@ static void choose_plan(search *q, sv_vec_plan asked, int32_t effort)
     if (effort > 0)
         q->effort = (size_t)effort;
     else if (q->plan == SV_VEC_PLAN_GRAPH)
-        q->effort = (size_t)((graph_effort && graph_effort != UNREACHED ? graph_effort : FIRST_EFFORT) * more);
+        q->effort = (size_t)((graph_effort && graph_effort != UNREACHED ? graph_effort : FIRST_EFFORT) + 1.5 * past10);
     else /* what was measured without a filter, doubled under one: near neighbours are then farther, and more alike to the bits */
         q->effort = (size_t)((bits_effort && bits_effort != UNREACHED ? bits_effort : FIRST_BITS) * more * (w->n_tests || w->ns != SV_VEC_NONE ? 2 : 1));
 }

@@ -419,6 +419,297 @@ static void recall_holds_for_all_metrics_and_after_deletes(void **state)
     points = NULL;
 }
 
+/* --- restarts ------------------------------------------------------------------------------------------------------- */
+
+/* Vector i of generation g: everything about it follows from the two. */
+static void put_generation(int i, int g)
+{
+    char id[12], text[32], mutation[24];
+    snprintf(id, sizeof id, "%d", i);
+    snprintf(text, sizeof text, "{\"g\":%d}", g);
+    snprintf(mutation, sizeof mutation, "g%d.%d", g, i);
+    must(sv_vec_upsert(v, (sv_vec_item[]){item(id, (float[]){(float)i, (float)g, 1}, "ns", text)}, 1, sv_str_of(mutation), &err));
+}
+
+static void check_generation(int i, int g)
+{
+    char id[12], text[32];
+    snprintf(id, sizeof id, "%d", i);
+    snprintf(text, sizeof text, "{\"g\":%d}", g);
+    sv_vec_matches m = {0};
+    must(sv_vec_get(v, (sv_str[]){sv_str_of(id)}, 1, &m, &err));
+    if (m.n != 1 || m.items[0].values[1] != (float)g || !sv_str_is(m.items[0].metadata, text))
+        fail_msg("%d is not of generation %d", i, g);
+    sv_vec_matches_done(&m);
+}
+
+/* A child writes and says over a pipe what was acknowledged, is killed at some moment, and all of that is there. */
+static void what_was_acknowledged_survives_kill_9(void **state)
+{
+    (void)state;
+    int rounds = getenv("SV_SOAK") ? 200 : 20, acked[50];
+    memset(acked, 0xff, sizeof acked);
+    for (int round = 0, g = 0; round < rounds; round++) {
+        int p[2];
+        assert_int_equal(pipe(p), 0);
+        pid_t child = fork();
+        if (child == 0) {
+            open_index(3, SV_VEC_EUCLIDEAN, 0);
+            for (int k = g;; k++)
+                for (int i = 0; i < 50; i++) {
+                    put_generation(i, k);
+                    if (k % 7 == 3 && i == 25 && sv_vec_compact(v, &err) != SV_OK)
+                        _exit(1);
+                    int said[2] = {i, k};
+                    if (write(p[1], said, sizeof said) != (ssize_t)sizeof said)
+                        _exit(1);
+                }
+        }
+        close(p[1]);
+        usleep(5000 + roll(60000));
+        kill(child, SIGKILL);
+        int said[2], status, newest = g;
+        while (read(p[0], said, sizeof said) == (ssize_t)sizeof said) {
+            acked[said[0]] = said[1];
+            newest = said[1] + 1; /* what was being written when the end came */
+        }
+        close(p[0]);
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_true(WIFSIGNALED(status));
+        open_index(3, SV_VEC_EUCLIDEAN, 0);
+        for (int i = 0; i < 50; i++) {
+            char id[12];
+            snprintf(id, sizeof id, "%d", i);
+            sv_vec_matches m = {0};
+            must(sv_vec_get(v, (sv_str[]){sv_str_of(id)}, 1, &m, &err));
+            if (acked[i] >= 0) { /* a last write may be there unacknowledged */
+                assert_int_equal(m.n, 1);
+                assert_in_range((int)m.items[0].values[1], acked[i], newest);
+            }
+            sv_vec_matches_done(&m);
+        }
+        g = newest + 1;
+        v = sv_vec_close(v);
+    }
+    assert_true(acked[0] >= 0);
+}
+
+static void flip(const char *name, double where)
+{
+    char path[128];
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    FILE *f = fopen(path, "r+b");
+    assert_non_null(f);
+    fseek(f, 0, SEEK_END);
+    long at = (long)((double)ftell(f) * where);
+    fseek(f, at, SEEK_SET);
+    int c = fgetc(f);
+    fseek(f, at, SEEK_SET);
+    fputc(c ^ 0x10, f);
+    fclose(f);
+}
+
+static void a_damaged_or_foreign_checkpoint_costs_time_and_nothing_else(void **state)
+{
+    (void)state;
+    make_points();
+    char path[128], kept[128];
+    snprintf(path, sizeof path, "%s/checkpoint", dir);
+    snprintf(kept, sizeof kept, "%s/kept", base_dir);
+    open_index(CD, SV_VEC_COSINE, 5000);
+    put_points(0, CLUSTERED, 1);
+    put_points(0, 3000, 1); /* over 8,192 slots: enough for a checkpoint; too few dead for a compaction */
+    assert_true(sv_vec_settle(v, 120000));
+    v = sv_vec_close(v);
+    assert_true(sv_file_exists(path));
+    sv_buf whole;
+    sv_buf_init(&whole, 1 << 30);
+    must(sv_file_read(&whole, path, &err));
+    open_index(CD, SV_VEC_COSINE, 5000);
+    sv_vec_info info;
+    sv_vec_info_get(v, &info);
+    assert_true(info.n_vectors == CLUSTERED && info.n_in_graph > 0);
+    assert_true(recall(SV_VEC_PLAN_GRAPH, 10, NULL) > 0.96);
+    must(sv_vec_delete(v, (sv_str[]){SV_STR("77")}, 1, SV_STR("later"), NULL, &err));
+    v = sv_vec_close(v);
+    for (int i = 0; i < 12; i++) { /* from the head to the links */
+        must(sv_file_replace(path, whole.p, i == 11 ? whole.n / 2 : whole.n, 0600, &err));
+        if (i < 11)
+            flip("checkpoint", (double)i / 11);
+        open_index(CD, SV_VEC_COSINE, 5000);
+        sv_vec_info_get(v, &info);
+        assert_true(info.n_vectors == CLUSTERED - 1);
+        assert_string_equal(info.last_mutation, "later");
+        assert_true(recall(SV_VEC_PLAN_BITS, 10, NULL) > 0.96);
+        v = sv_vec_close(v);
+    }
+    must(sv_file_replace(path, whole.p, whole.n, 0600, &err)); /* good, but older than the log */
+    open_index(CD, SV_VEC_COSINE, 5000);
+    sv_vec_info_get(v, &info);
+    assert_true(info.n_vectors == CLUSTERED - 1 && info.n_in_graph > 0);
+    must(sv_vec_compact(v, &err)); /* another log now */
+    v = sv_vec_close(v);
+    must(sv_file_replace(path, whole.p, whole.n, 0600, &err));
+    open_index(CD, SV_VEC_COSINE, 5000);
+    sv_vec_info_get(v, &info);
+    assert_int_equal(info.n_vectors, CLUSTERED - 1);
+    sv_buf_done(&whole);
+    free(points);
+    points = NULL;
+}
+
+static void a_cut_log_gives_an_older_state(void **state)
+{
+    (void)state;
+    char path[128];
+    snprintf(path, sizeof path, "%s/log", dir);
+    open_index(3, SV_VEC_DOT, 0);
+    for (int i = 0; i < 30; i++)
+        put_generation(i, 1);
+    v = sv_vec_close(v);
+    sv_buf whole;
+    sv_buf_init(&whole, 0);
+    must(sv_file_read(&whole, path, &err));
+    uint64_t last = UINT64_MAX;
+    for (size_t cut = 4000; cut > 64; cut -= 331) {
+        must(sv_file_replace(path, whole.p, cut, 0600, &err));
+        open_index(3, SV_VEC_DOT, 0);
+        sv_vec_info info;
+        sv_vec_info_get(v, &info);
+        assert_true(info.n_vectors <= last && info.n_vectors <= 30);
+        last = info.n_vectors;
+        for (int i = 0; i < (int)last; i++)
+            check_generation(i, 1);
+        v = sv_vec_close(v);
+    }
+    assert_true(last < 10);
+    sv_buf_done(&whole);
+}
+
+static void compaction_drops_the_dead_and_keeps_the_rest(void **state)
+{
+    (void)state;
+    open_index(3, SV_VEC_EUCLIDEAN, 0);
+    must(sv_vec_field_create(v, SV_STR("g"), SV_VEC_NUMBER, M, &err));
+    for (int g = 0; g < 20; g++)
+        for (int i = 0; i < 50; i++)
+            put_generation(i, g);
+    must(sv_vec_delete(v, (sv_str[]){SV_STR("7")}, 1, SV_STR("last"), NULL, &err));
+    sv_vec_info before, after;
+    char next[SV_VEC_CURSOR + 1];
+    sv_vec_matches m = {0};
+    must(sv_vec_list(v, (sv_str){0}, 10, &m, next, &err));
+    sv_vec_matches_done(&m);
+    sv_vec_info_get(v, &before);
+    must(sv_vec_compact(v, &err));
+    sv_vec_info_get(v, &after);
+    assert_true(after.disk_bytes * 10 < before.disk_bytes && after.n_vectors == 49 && after.garbage_bytes == 0);
+    assert_string_equal(after.last_mutation, "last");
+    assert_int_equal(after.last_mutation_ms, before.last_mutation_ms);
+    assert_int_equal(sv_vec_list(v, sv_str_of(next), 10, &m, next, &err), SV_ECONFLICT);
+    for (int round = 0; round < 2; round++) {
+        for (int i = 0; i < 50; i++)
+            if (i != 7)
+                check_generation(i, 19);
+        sv_vec_field f[SV_VEC_MAX_FIELDS];
+        assert_int_equal(sv_vec_field_list(v, f), 1);
+        v = sv_vec_close(v);
+        open_index(3, SV_VEC_EUCLIDEAN, 0);
+    }
+}
+
+static void a_budget_of_memory_is_kept(void **state)
+{
+    (void)state;
+    must(sv_vec_open(&v, dir, &(sv_vec_config){.dimensions = 3, .metric = SV_VEC_DOT, .memory_bytes = 10000}, &err));
+    int i = 0;
+    for (; i < 1000; i++)
+        if (sv_vec_upsert(v, (sv_vec_item[]){item("x", (float[]){1, 2, 3}, "", "")}, 1, M, &err) != SV_OK)
+            break;
+    assert_true(i > 10 && i < 1000 && err.code == SV_ELIMIT);
+    must(sv_vec_compact(v, &err)); /* all but one are dead */
+    must(sv_vec_upsert(v, (sv_vec_item[]){item("y", (float[]){1, 2, 3}, "", "")}, 1, M, &err));
+}
+
+/* --- readers beside writers ----------------------------------------------------------------------------------------- */
+
+static atomic_bool over;
+static atomic_int n_queries;
+
+enum { PAIRS = 200 };
+
+/* Vectors come and change in pairs, a batch each: a reader sees both of a pair in one generation, or the state is torn. */
+static void *read_pairs(void *arg)
+{
+    uint64_t h = (uint64_t)(uintptr_t)arg;
+    while (!atomic_load(&over)) {
+        h = h * 6364136223846793005u + 1442695040888963407u;
+        char a[16], b[16];
+        snprintf(a, sizeof a, "%d.a", (int)(h >> 33) % PAIRS);
+        snprintf(b, sizeof b, "%d.b", (int)(h >> 33) % PAIRS);
+        sv_vec_matches m = {0};
+        sv_err e = {0};
+        if (h >> 20 & 1) {
+            SV_ASSERT(sv_vec_get(v, (sv_str[]){sv_str_of(a), sv_str_of(b)}, 2, &m, &e) == SV_OK);
+            SV_ASSERT(m.n == 0 || m.n == 2);
+            SV_ASSERT(m.n == 0 || m.items[0].values[1] == m.items[1].values[1]);
+        } else {
+            float q[3] = {(float)((int)(h >> 33) % PAIRS) * 10, 0, 0};
+            SV_ASSERT(sv_vec_query_run(v, &(sv_vec_query){.vector = q, .top_k = 2 * PAIRS, .return_values = true}, &m, &e) == SV_OK);
+            SV_ASSERT(m.n % 2 == 0 && m.n <= 2 * PAIRS);
+            float g[PAIRS];
+            memset(g, 0xff, sizeof g);
+            for (size_t i = 0; i < m.n; i++) {
+                int pair = atoi(m.items[i].id.p);
+                SV_ASSERT(isnan(g[pair]) || g[pair] == m.items[i].values[1]);
+                g[pair] = m.items[i].values[1];
+            }
+        }
+        sv_vec_matches_done(&m);
+        atomic_fetch_add(&n_queries, 1);
+    }
+    return NULL;
+}
+
+static void *write_pairs(void *arg)
+{
+    int first = (int)(uintptr_t)arg;
+    for (int g = 1; !atomic_load(&over); g++)
+        for (int i = first; i < PAIRS; i += 2) {
+            char a[16], b[16];
+            sv_err e = {0};
+            snprintf(a, sizeof a, "%d.a", i);
+            snprintf(b, sizeof b, "%d.b", i);
+            float x[3] = {(float)i * 10, (float)(g % 8) / 100, 1}, y[3] = {(float)i * 10, (float)(g % 8) / 100, 2};
+            if (g % 5 == 4)
+                SV_ASSERT(sv_vec_delete(v, (sv_str[]){sv_str_of(a), sv_str_of(b)}, 2, M, NULL, &e) == SV_OK);
+            else
+                SV_ASSERT(sv_vec_upsert(v, (sv_vec_item[]){item(a, x, "", ""), item(b, y, "", "")}, 2, M, &e) == SV_OK);
+        }
+    return NULL;
+}
+
+static void readers_see_whole_states_while_writers_and_compactions_go_on(void **state)
+{
+    (void)state;
+    open_index(3, SV_VEC_EUCLIDEAN, 0);
+    atomic_store(&over, false);
+    atomic_store(&n_queries, 0);
+    pthread_t t[5];
+    for (uintptr_t i = 0; i < 2; i++)
+        t[i] = sv_thread_start("writer", write_pairs, (void *)i);
+    for (uintptr_t i = 2; i < 5; i++)
+        t[i] = sv_thread_start("reader", read_pairs, (void *)i);
+    for (int i = 0; i < 10; i++) {
+        usleep(100000);
+        must(sv_vec_compact(v, &err));
+    }
+    atomic_store(&over, true);
+    for (int i = 0; i < 5; i++)
+        pthread_join(t[i], NULL);
+    assert_true(atomic_load(&n_queries) > 100);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, make_dir, drop_dir)
@@ -430,6 +721,12 @@ int main(void)
         T(metadata_indexes_have_their_rules),
         T(ten_thousand_filters_agree_with_a_second_opinion_on_all_plans),
         T(recall_holds_for_all_metrics_and_after_deletes),
+        T(what_was_acknowledged_survives_kill_9),
+        T(a_damaged_or_foreign_checkpoint_costs_time_and_nothing_else),
+        T(a_cut_log_gives_an_older_state),
+        T(compaction_drops_the_dead_and_keeps_the_rest),
+        T(a_budget_of_memory_is_kept),
+        T(readers_see_whole_states_while_writers_and_compactions_go_on),
     };
     cmocka_set_test_filter(getenv("ONLY")); /* NULL: all */
     return cmocka_run_group_tests(tests, NULL, NULL);
