@@ -11,8 +11,8 @@
  * no SQL from outside can set. They cost a page of log and need no table that a user would find in a dump.
  *
  * The figures. `changes` and `last_row_id` are SQLite's. rows_written: every row inserted, changed or removed, triggers' included, and one more
- * for each index of the table that the change touches. rows_read: SQLite counts the rows that full scans and automatic indexes step over; what a search in an index steps over
- * it does not count, so there the rows found stand for it: the figure is a lower bound.
+ * for each index that an insertion or a change writes. rows_read: SQLite counts the rows that full scans and automatic indexes step over; what a
+ * search in an index steps over, and count(*), it does not count, so there the rows found stand for it: the figure is a lower bound.
  *
  * The log is not copied into the file by SQLite on its own (wal_autocheckpoint 0): whoever owns the connection says when, so that history can be kept first. */
 #include "d1/d1_conn.h"
@@ -30,6 +30,7 @@
 #include "d1/d1_conn_impl.h"
 
 enum { STEPS_BETWEEN_LOOKS = 2000, PAGE = 4096 };
+#define MOST_EXACT ((int64_t)1 << 53)
 
 /* ---- what SQL may do ---- */
 
@@ -77,7 +78,7 @@ static void note_update(sv_d1_conn *c, const char *table, const char *column)
 static int authorize(void *ctx, int what, const char *a, const char *b, const char *schema, const char *trigger)
 {
     sv_d1_conn *c = ctx;
-    (void)schema, (void)trigger;
+    (void)schema;
     if (c->inside)
         return SQLITE_OK;
     switch (what) {
@@ -91,7 +92,7 @@ static int authorize(void *ctx, int what, const char *a, const char *b, const ch
     case SQLITE_CREATE_VTABLE:
         c->ddl = true;
         return IN(b, open_modules) ? SQLITE_OK : refuse(c, "the only virtual tables are fts5 and fts5vocab");
-    case SQLITE_READ:
+    case SQLITE_READ: c->reads = c->reads || !trigger; /* fall through */
     case SQLITE_INSERT:
     case SQLITE_DELETE: return a && IN(a, closed_tables) ? refuse(c, NULL) : SQLITE_OK;
     case SQLITE_UPDATE: note_update(c, a, b); return IN(a, closed_tables) ? refuse(c, NULL) : SQLITE_OK;
@@ -122,6 +123,22 @@ static const char *code_name(int rc)
     return rc < (int)SV_LEN(names) ? names[rc] : "ERROR";
 }
 
+/* What kind of constraint, where SQLite says it. */
+static const char *constraint_name(int rc)
+{
+    switch (rc) {
+    case SQLITE_CONSTRAINT_CHECK: return "CHECK";
+    case SQLITE_CONSTRAINT_FOREIGNKEY: return "FOREIGNKEY";
+    case SQLITE_CONSTRAINT_NOTNULL: return "NOTNULL";
+    case SQLITE_CONSTRAINT_PRIMARYKEY: return "PRIMARYKEY";
+    case SQLITE_CONSTRAINT_TRIGGER: return "TRIGGER";
+    case SQLITE_CONSTRAINT_UNIQUE: return "UNIQUE";
+    case SQLITE_CONSTRAINT_ROWID: return "ROWID";
+    case SQLITE_CONSTRAINT_DATATYPE: return "DATATYPE";
+    default: return NULL;
+    }
+}
+
 static sv_rc kind_of(int rc)
 {
     switch (rc & 0xff) {
@@ -143,6 +160,8 @@ sv_rc sv_d1_fail(sv_d1_conn *c, int rc, sv_err *err)
         return sv_fail(err, SV_EINVAL, "%s: SQLITE_AUTH", c->denied ? c->denied : sqlite3_errmsg(c->db));
     if ((rc & 0xff) == SQLITE_FULL && sv_d1_conn_size(c) + PAGE * 16 >= sv_limit_value(SV_LIMIT_D1_SIZE_BYTES))
         return sv_fail(err, SV_ELIMIT, "Exceeded maximum DB size: SQLITE_FULL");
+    if (constraint_name(rc))
+        return sv_fail(err, SV_EINVAL, "%.380s: SQLITE_CONSTRAINT (extended: SQLITE_CONSTRAINT_%s)", sqlite3_errmsg(c->db), constraint_name(rc));
     int at = sqlite3_error_offset(c->db);
     return at >= 0 ? sv_fail(err, kind_of(rc), "%.380s at offset %d: SQLITE_%s", sqlite3_errmsg(c->db), at, code_name(rc))
                    : sv_fail(err, kind_of(rc), "%.400s: SQLITE_%s", sqlite3_errmsg(c->db), code_name(rc));
@@ -164,12 +183,13 @@ static void count_write(void *ctx, sqlite3 *db, int op, const char *schema, cons
         return;
     if (i == c->n_written) {
         c->n_written++;
-        c->written[i] = (written){.n = 0};
+        c->written[i] = (written){.n_inserts = 0};
         snprintf(c->written[i].table, sizeof c->written[i].table, "%s", table);
     }
     c->last_written = i;
-    c->written[i].n += op != SQLITE_UPDATE;
+    c->written[i].n_inserts += op == SQLITE_INSERT;
     c->written[i].n_updates += op == SQLITE_UPDATE;
+    c->written[i].n_deletes += op == SQLITE_DELETE;
 }
 
 static void set_limits(sqlite3 *db)
@@ -295,6 +315,7 @@ static const char *skip_blank(const char *p)
 static sv_rc compile(sv_d1_conn *c, const char *sql, bool keep, sqlite3_stmt **out, const char **tail, sv_err *err)
 {
     c->denied = NULL;
+    c->reads = false;
     sv_buf_reset(&c->updated);
     int rc = sqlite3_prepare_v3(c->db, sql, -1, keep ? SQLITE_PREPARE_PERSISTENT : 0, out, tail);
     if ((rc & 0xff) == SQLITE_TOOBIG) /* SQLite says the same of a value */
@@ -323,7 +344,7 @@ static void keep(sv_d1_conn *c, const char *sql, size_t n, uint64_t hash, sqlite
         if (!c->kept[i].s || c->kept[i].used < k->used)
             k = &c->kept[i];
     forget(k);
-    *k = (kept){.s = s, .sql = sv_xstrndup(sql, n), .n = n, .hash = hash, .used = ++c->clock};
+    *k = (kept){.s = s, .sql = sv_xstrndup(sql, n), .n = n, .hash = hash, .used = ++c->clock, .reads = c->reads};
     sv_buf_init(&k->updated, 64 << 10);
     sv_buf_add(&k->updated, c->updated.p, c->updated.n);
 }
@@ -338,7 +359,9 @@ static sv_rc bind(sv_d1_conn *c, sqlite3_stmt *s, const sv_d1_query *q, sv_err *
         int at = (int)i + 1;
         switch (v->type) {
         case SV_D1_NULL: rc = sqlite3_bind_null(s, at); break;
-        case SV_D1_INT: rc = sqlite3_bind_int64(s, at, v->i); break;
+        case SV_D1_INT: /* JavaScript's numbers are doubles, and typeof() tells; what no double holds stays whole */
+            rc = v->i >= -MOST_EXACT && v->i <= MOST_EXACT ? sqlite3_bind_double(s, at, (double)v->i) : sqlite3_bind_int64(s, at, v->i);
+            break;
         case SV_D1_REAL: rc = sqlite3_bind_double(s, at, v->f); break;
         case SV_D1_TEXT: rc = sqlite3_bind_text64(s, at, v->s.p, v->s.n, SQLITE_STATIC, SQLITE_UTF8); break;
         case SV_D1_BLOB: rc = sqlite3_bind_blob64(s, at, v->s.n ? v->s.p : "", v->s.n, SQLITE_STATIC); break;
@@ -504,14 +527,14 @@ static int64_t rows_written(sv_d1_conn *c, const sv_buf *updated)
         if (!q && sqlite3_prepare_v2(c->db, sql, -1, &q, NULL) != SQLITE_OK)
             break;
         sqlite3_bind_text(q, 1, w->table, -1, SQLITE_STATIC);
-        if (w->n)
+        if (w->n_inserts)
             while (sqlite3_step(q) == SQLITE_ROW)
                 n_indexes++;
         sqlite3_reset(q);
         if (w->n_updates)
             n_touched = touched_indexes(q, w->table, updated);
         sqlite3_reset(q);
-        sum += w->n * (1 + n_indexes) + w->n_updates * (1 + n_touched);
+        sum += w->n_inserts * (1 + n_indexes) + w->n_updates * (1 + n_touched) + w->n_deletes;
     }
     sqlite3_finalize(q);
     c->inside = inside;
@@ -543,7 +566,7 @@ static void add_meta(sv_buf *b, double ms, const figures *before, const figures 
 }
 
 /* One compiled and bound statement, from its first row to its figures. */
-static sv_rc run_statement(sv_d1_conn *c, sqlite3_stmt *s, const sv_buf *updated, sv_d1_run *run, bool wanted, sv_spool *out, sv_err *err)
+static sv_rc run_statement(sv_d1_conn *c, sqlite3_stmt *s, const sv_buf *updated, bool reads, sv_d1_run *run, bool wanted, sv_spool *out, sv_err *err)
 {
     figures before = start_figures(c);
     int64_t n_rows = 0;
@@ -556,7 +579,8 @@ static sv_rc run_statement(sv_d1_conn *c, sqlite3_stmt *s, const sv_buf *updated
     double ms = (double)(sv_mono_us() - before.started_us) / 1000;
     int64_t scanned = sqlite3_stmt_status(s, SQLITE_STMTSTATUS_FULLSCAN_STEP, 1) + sqlite3_stmt_status(s, SQLITE_STMTSTATUS_AUTOINDEX, 1);
     scanned += scanned > 0; /* the first row of a scan is no step */
-    int64_t n_read = scanned > n_rows || sqlite3_column_count(s) == 0 ? scanned : n_rows;
+    int64_t n_changed = sqlite3_stmt_readonly(s) ? 0 : sqlite3_total_changes64(c->db) - before.changes, found = n_rows > n_changed ? n_rows : n_changed;
+    int64_t n_read = !reads ? 0 : scanned > found ? scanned : found;
     sqlite3_reset(s);
     int64_t n_written = c->n_written ? rows_written(c, updated) : 0;
     figures after = {0, sqlite3_total_changes64(c->db), sqlite3_last_insert_rowid(c->db), sv_d1_conn_size(c)};
@@ -580,7 +604,7 @@ static sv_rc run_kept(sv_d1_conn *c, kept *k, const sv_d1_query *q, sv_d1_run *r
     k->used = ++c->clock;
     sv_rc rc = bind(c, k->s, q, err);
     if (rc == SV_OK)
-        rc = run_statement(c, k->s, &k->updated, run, true, out, err);
+        rc = run_statement(c, k->s, &k->updated, k->reads, run, true, out, err);
     sqlite3_reset(k->s);
     sqlite3_clear_bindings(k->s); /* they point into the request */
     return rc;
@@ -597,7 +621,7 @@ static sv_rc run_new(sv_d1_conn *c, const char *sql, const char **tail, const sv
     bool last = **tail == '\0';
     sv_rc rc = bind(c, s, last ? q : &none, err);
     if (rc == SV_OK)
-        rc = run_statement(c, s, &c->updated, run, last || run->per_statement, out, err);
+        rc = run_statement(c, s, &c->updated, c->reads, run, last || run->per_statement, out, err);
     sqlite3_finalize(s);
     return rc;
 }
@@ -610,7 +634,7 @@ sv_rc sv_d1_run_first(sv_d1_conn *c, const char *sql, const char **tail, sv_d1_r
         return err->code;
     sv_rc rc = bind(c, s, &no_params, err);
     if (rc == SV_OK)
-        rc = run_statement(c, s, &c->updated, run, false, none, err);
+        rc = run_statement(c, s, &c->updated, c->reads, run, false, none, err);
     sqlite3_finalize(s);
     return rc;
 }
@@ -619,8 +643,6 @@ static sv_rc run_query(sv_d1_conn *c, const sv_d1_query *q, sv_d1_run *run, sv_s
 {
     const char *p = skip_blank(q->sql.p);
     size_t n = q->sql.n - (size_t)(p - q->sql.p);
-    if (!*p)
-        return sv_fail(err, SV_EINVAL, "No SQL statements detected.");
     uint64_t hash = sv_hash64(p, n, 0);
     kept *k = find_kept(c, p, n, hash);
     if (k)
@@ -700,8 +722,12 @@ sv_rc sv_d1_conn_run(sv_d1_conn *c, const sv_d1_request *q, sv_d1_run *run, sv_s
     sv_buf_addc(&out->b, '[');
     for (size_t i = 0; i < q->n_queries && rc == SV_OK; i++) {
         run->i_failed = i;
+        if (!*skip_blank(q->queries[i].sql.p)) /* an empty line of exec() */
+            continue;
         rc = look_up(c) ? sv_d1_fail(c, SQLITE_INTERRUPT, err) : run_query(c, &q->queries[i], run, out, err);
     }
+    if (rc == SV_OK && run->n_statements == 0)
+        rc = sv_fail(err, SV_EINVAL, "No SQL statements detected.");
     sv_buf_addc(&out->b, ']');
     if (rc == SV_OK)
         rc = sv_spool_settle(out, err);

@@ -11,10 +11,11 @@ typedef struct kept {
     char *sql;
     size_t n;
     uint64_t hash, used;
-    sv_buf updated; /* as conn.updated when it was compiled */
+    sv_buf updated; /* as conn.updated and conn.reads when it was compiled */
+    bool reads;
 } kept;
 
-typedef struct written { char table[128]; int64_t n, n_updates; } written; /* n: inserted and removed */
+typedef struct written { char table[128]; int64_t n_inserts, n_updates, n_deletes; } written;
 
 struct sv_d1_conn {
     sqlite3 *db;
@@ -30,6 +31,7 @@ struct sv_d1_conn {
     uint64_t clock;      /* of kept[].used */
     sqlite3_stmt *page_count;
     sv_buf updated;      /* "table\1column\2" for each that the statement last compiled sets */
+    bool reads;          /* the statement last compiled reads a table */
     written written[MAX_WRITTEN];
     size_t n_written, last_written;
 };

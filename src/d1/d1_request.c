@@ -379,7 +379,7 @@ sv_rc sv_d1_request_parse(sv_d1_request *out, sv_arena *a, sv_str json, sv_err *
     if (peek(&r) != '\0' || r.p != r.end)
         return broken(&r, "something behind the value");
     if (l.n == 0)
-        return sv_fail(err, SV_EINVAL, "no statement: the list is empty");
+        return sv_fail(err, SV_EINVAL, "No SQL statements detected.");
     *out = (sv_d1_request){.queries = l.q, .n_queries = l.n, .list = is_list};
     return SV_OK;
 }

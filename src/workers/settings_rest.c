@@ -481,7 +481,6 @@ REFUSE(tails, "Live logs (wrangler tail) are")
 REFUSE(queues, "Queues and their consumers are")
 REFUSE(workflows, "Workflows are")
 REFUSE(dispatch, "Dispatch namespaces are")
-REFUSE(d1, "D1 databases are")
 REFUSE(r2, "R2 buckets are")
 
 void sv_settings_routes(sv_http *api, sv_workers *w)
@@ -515,7 +514,6 @@ void sv_settings_routes(sv_http *api, sv_workers *w)
         {.method = "*", .path = SV_ACCOUNT_PATH "/queues/*rest", .fn = refuse_queues, .max_body = body},
         {.method = "*", .path = SV_ACCOUNT_PATH "/workflows/*rest", .fn = refuse_workflows, .max_body = body},
         {.method = "*", .path = SV_ACCOUNT_PATH "/workers/dispatch/*rest", .fn = refuse_dispatch, .max_body = body},
-        {.method = "*", .path = SV_ACCOUNT_PATH "/d1/*rest", .fn = refuse_d1, .max_body = body},
         {.method = "*", .path = SV_ACCOUNT_PATH "/r2/*rest", .fn = refuse_r2, .max_body = body},
     };
     sv_routes_add(api, w, routes, SV_LEN(routes));
