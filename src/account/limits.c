@@ -104,6 +104,21 @@ static const sv_limit limits[SV_N_LIMITS] = {
     {SV_LIMIT_VEC_LIST, "Vectorize", "Ids of a page of a list", 1000, "", 400, 40021, "1,000", "refused"},
     {SV_LIMIT_VEC_OPEN, "Vectorize", "Indexes held open, of all accounts", 256, "", 0, 0, "",
      "the one unused for longest is closed, and opened again when it is asked"},
+
+    {SV_LIMIT_KV_NAMESPACES, "KV", "Namespaces of an account", 1000, "", 429, 10047, "1,000", "create refused"},
+    {SV_LIMIT_KV_TITLE_BYTES, "KV", "Title of a namespace", 512, "bytes", 400, 10019, "512", "create and rename refused"},
+    {SV_LIMIT_KV_KEY_BYTES, "KV", "Key", 512, "bytes", 414, 10030, "512", "refused"},
+    {SV_LIMIT_KV_VALUE_BYTES, "KV", "Value of a key; values of a bulk get, together", MIB(25), "bytes", 413, 10022, "25 MiB", "refused"},
+    {SV_LIMIT_KV_METADATA_BYTES, "KV", "Metadata of a key, as JSON", KIB(1), "bytes", 413, 10022, "1,024", "refused"},
+    {SV_LIMIT_KV_LIST, "KV", "Keys of a list", 1000, "", 400, 10012, "1,000", "refused; further ones come by the cursor"},
+    {SV_LIMIT_KV_BULK_GET, "KV", "Keys of a bulk get", 100, "", 400, 10029, "100", "refused"},
+    {SV_LIMIT_KV_BULK, "KV", "Pairs or keys of a bulk write or delete", 10000, "", 400, 10029, "10,000", "refused, nothing written"},
+    {SV_LIMIT_KV_BULK_BYTES, "KV", "Body of a bulk write or delete", MIB(100), "bytes", 413, 10022, "100 MB", "refused, nothing written"},
+
+    {SV_LIMIT_CACHE_BYTES, "Cache API", "Cached responses of all Workers, together", MIB(2048), "bytes", 0, 0, "", "the least recently used go"},
+    {SV_LIMIT_CACHE_ENTRY_BYTES, "Cache API", "One cached response", MIB(256), "bytes", 413, 0, "512 MB", "`cache.put()` fails"},
+
+    {SV_LIMIT_RATE_KEYS, "Rate limits", "Keys that an account counts in one window", 1000000, "", 0, 0, "", "further ones pass uncounted"},
 };
 
 const sv_limit *sv_limits(size_t *n)

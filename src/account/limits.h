@@ -92,6 +92,19 @@ typedef enum sv_limit_id {
     SV_LIMIT_VEC_DELETE_IDS,
     SV_LIMIT_VEC_LIST,             /* ids of a page */
     SV_LIMIT_VEC_OPEN,             /* indexes held open, of all accounts */
+    /* KV, the Cache API, rate limits */
+    SV_LIMIT_KV_NAMESPACES,     /* of an account */
+    SV_LIMIT_KV_TITLE_BYTES,    /* of a namespace */
+    SV_LIMIT_KV_KEY_BYTES,
+    SV_LIMIT_KV_VALUE_BYTES,    /* of one key; of a bulk get together */
+    SV_LIMIT_KV_METADATA_BYTES, /* of one key, as JSON */
+    SV_LIMIT_KV_LIST,           /* keys of a page */
+    SV_LIMIT_KV_BULK_GET,       /* keys */
+    SV_LIMIT_KV_BULK,           /* pairs or keys of a bulk write or delete */
+    SV_LIMIT_KV_BULK_BYTES,     /* body of one */
+    SV_LIMIT_CACHE_BYTES,       /* all cached responses of the node */
+    SV_LIMIT_CACHE_ENTRY_BYTES, /* one of them */
+    SV_LIMIT_RATE_KEYS,         /* that one account counts in one window */
     SV_N_LIMITS,
 } sv_limit_id;
 

@@ -31,7 +31,7 @@ struct sv_ratelimit {
 sv_ratelimit *sv_ratelimit_new(size_t max_keys)
 {
     sv_ratelimit *r = sv_xnew0(sv_ratelimit);
-    *r = (sv_ratelimit){.max_keys = max_keys ? max_keys : 1000000, .tenants = sv_smap_new()};
+    *r = (sv_ratelimit){.max_keys = max_keys, .tenants = sv_smap_new()};
     return r;
 }
 

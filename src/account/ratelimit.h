@@ -13,7 +13,7 @@
 
 typedef struct sv_ratelimit sv_ratelimit;
 
-/* max_keys: of one account in one window; 0: a million. Keys over it are let through uncounted. */
+/* max_keys: of one account in one window, roughly. Keys over it are let through uncounted. */
 sv_ratelimit *sv_ratelimit_new(size_t max_keys);
 sv_ratelimit *sv_ratelimit_free(sv_ratelimit *r);
 

@@ -16,7 +16,7 @@ static const int64_t now = 1790000000000; /* begins a window of 10 s */
 static void a_key_passes_until_its_limit_and_again_in_the_next_window(void **state)
 {
     (void)state;
-    sv_ratelimit *r = sv_ratelimit_new(0);
+    sv_ratelimit *r = sv_ratelimit_new(1000);
     for (int i = 0; i < 3; i++)
         assert_true(sv_ratelimit_pass(r, A, NS, SV_STR("k"), 3, 1, 10, now + i));
     assert_false(sv_ratelimit_pass(r, A, NS, SV_STR("k"), 3, 1, 10, now + 9999));
@@ -29,7 +29,7 @@ static void a_key_passes_until_its_limit_and_again_in_the_next_window(void **sta
 static void accounts_namespaces_periods_and_keys_count_apart(void **state)
 {
     (void)state;
-    sv_ratelimit *r = sv_ratelimit_new(0);
+    sv_ratelimit *r = sv_ratelimit_new(1000);
     assert_true(sv_ratelimit_pass(r, A, NS, SV_STR("bc"), 1, 1, 10, now));
     assert_true(sv_ratelimit_pass(r, SV_STR("b"), NS, SV_STR("bc"), 1, 1, 10, now));
     assert_true(sv_ratelimit_pass(r, A, SV_STR("rl:1b"), SV_STR("c"), 1, 1, 10, now));
@@ -43,7 +43,7 @@ static void accounts_namespaces_periods_and_keys_count_apart(void **state)
 static void weights_are_added_after_the_look(void **state)
 {
     (void)state;
-    sv_ratelimit *r = sv_ratelimit_new(0);
+    sv_ratelimit *r = sv_ratelimit_new(1000);
     assert_true(sv_ratelimit_pass(r, A, NS, SV_STR("k"), 5, 4, 60, now));
     assert_true(sv_ratelimit_pass(r, A, NS, SV_STR("k"), 5, INT64_MAX, 60, now));
     assert_false(sv_ratelimit_pass(r, A, NS, SV_STR("k"), INT64_MAX, 1, 60, now));

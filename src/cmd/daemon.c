@@ -28,6 +28,7 @@
 #include "base/mem.h"
 #include "base/thread.h"
 #include "base/time.h"
+#include "cache/cache_binding.h"
 #include "cmd/cmd.h"
 #include "d1/d1_http.h"
 #include "engine/client.h"
@@ -56,6 +57,8 @@ typedef struct daemon_ctx {
     sv_d1_http *d1_http;
     sv_kvs *kv;
     sv_ratelimit *ratelimit;
+    sv_cache *cache;
+    sv_cache_http cache_http;
     sv_kvs_http kv_http;
     sv_vectorize *vectorize;
     sv_workers *workers;
@@ -192,6 +195,7 @@ static void add_routes(daemon_ctx *d)
     sv_kvs_rest_routes(d->api, &d->kv_http);
     sv_kvs_binding_routes(d->bindings, &d->kv_http);
     sv_ratelimit_binding_routes(d->bindings, d->ratelimit);
+    sv_cache_binding_routes(d->bindings, &d->cache_http);
     sv_vectorize_rest_routes(d->api, d->vectorize);
     sv_vectorize_binding_routes(d->bindings, d->vectorize);
     sv_outbound_routes(d->bindings, d->outward);
@@ -237,7 +241,10 @@ static sv_rc open_stores(daemon_ctx *d, const daemon_args *a, const char *run_di
     d->d1_http = sv_d1_http_new(d->d1, d->loop, d->jobs);
     if (sv_kvs_open(&d->kv, a->data, err) != SV_OK)
         return sv_wrap(err, "KV");
-    d->ratelimit = sv_ratelimit_new(0);
+    d->ratelimit = sv_ratelimit_new((size_t)sv_limit_value(SV_LIMIT_RATE_KEYS));
+    if (sv_cache_open(&d->cache, a->data, sv_limit_value(SV_LIMIT_CACHE_BYTES), sv_limit_value(SV_LIMIT_CACHE_ENTRY_BYTES), err) != SV_OK)
+        return sv_wrap(err, "cache");
+    d->cache_http = (sv_cache_http){.cache = d->cache, .jobs = d->jobs, .max_message = sv_limit_value(SV_LIMIT_CACHE_ENTRY_BYTES)};
     d->kv_http = (sv_kvs_http){.kv = d->kv, .jobs = d->jobs};
     char engine_socket[128];
     snprintf(engine_socket, sizeof engine_socket, "%s/engine.sock", run_dir);
@@ -308,6 +315,7 @@ static void close_all(daemon_ctx *d)
     sv_d1_close(d->d1);
     sv_d1_http_free(d->d1_http);
     sv_kvs_close(d->kv);
+    sv_cache_close(d->cache);
     sv_ratelimit_free(d->ratelimit);
     sv_vectorize_close(d->vectorize);
     sv_catalogue_close(d->catalogue);

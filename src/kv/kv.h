@@ -14,6 +14,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 
+/* The table of limits has the same numbers, which a test holds; here they size arrays. */
 enum {
     SV_KVS_MAX_KEY = 512,
     SV_KVS_MAX_METADATA = 1024, /* bytes of JSON */

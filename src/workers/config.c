@@ -6,6 +6,7 @@
  * For each Worker NAME there are the services
  *   worker:NAME   the script            NAME.net  its fetch() to the world: the daemon's socket, style = proxy
  *   NAME.assets   its static assets     NAME.ai   its AI binding: the same socket
+ *   NAME.cache    its Cache API: the same socket
  *   NAME.bI       what its binding number I calls, when that is a product of products.h: the same socket
  * and one socket "http-KEY". A script name has no ':' and no '.', so no user can name a service of ours. The service "internet"
  * exists and allows nothing: without it workerd makes one that reads the system's certificates, which the cage does not have.
@@ -265,7 +266,7 @@ static sv_rc add_script(writer *o, const sv_config_worker *w, sv_err *err)
     if (add_modules(o, w, err) != SV_OK)
         return err->code;
     add_compatibility(&o->b, w);
-    sv_buf_addf(&o->b, ",\n      globalOutbound = \"%s.net\",\n      bindings = [\n", w->name);
+    sv_buf_addf(&o->b, ",\n      globalOutbound = \"%s.net\",\n      cacheApiOutbound = \"%s.cache\",\n      bindings = [\n", w->name, w->name);
     size_t i;
     json_t *b;
     json_array_foreach (json_object_get(w->meta, "bindings"), i, b)
@@ -340,6 +341,10 @@ static sv_rc add_worker(writer *o, const sv_config_worker *w, sv_err *err)
         if (add_script(o, w, err) != SV_OK)
             return err->code;
         add_external(o, w, "net", "style = proxy, ", "net");
+        char *cache = sv_arena_printf(o->a, "cache:%s", w->key); /* what it keeps is its own */
+        if (!cache)
+            return sv_fail(err, SV_ENOMEM, "no memory for the configuration");
+        add_external(o, w, "cache", "forwardedProtoHeader = \"x-forwarded-proto\", cfBlobHeader = \"x-sv-cf\", ", cache);
         if (uses_ai(w))
             add_external(o, w, "ai", "", "ai");
         if (add_products(o, w, err) != SV_OK)
