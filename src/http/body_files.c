@@ -361,6 +361,8 @@ void sv_req_send_memory(sv_req *r, int status, const char *content_type, char *p
     *m = (memory_answer){.p = p, .n = n};
     sv_req_add_header(r, "Content-Type", content_type);
     sv_req_begin(r, status, NULL, (int64_t)n);
+    if (strcmp(sv_req_method(r), "HEAD") == 0) /* nothing would be written, and so nothing drained */
+        m->at = m->n;
     sv_req_on_close(r, memory_gone, m);
     sv_req_on_drain(r, memory_piece, m);
     memory_piece(r, m);
