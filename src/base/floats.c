@@ -375,6 +375,9 @@ size_t sv_float_write(char out[SV_FLOAT_TEXT], float x)
         out[at++] = '0';
         return at;
     }
+    /* The one float32 whose shortest text, 7.038531e-26, lies so near its border that the nearest double is on it (found by trying all). */
+    if ((bits & 0x7fffffff) == 0x15ae43fd)
+        return at + layout(out + at, (decimal){70385307, -33});
     uint32_t c = biased ? fraction | 0x800000 : fraction;
     int q = (biased ? (int)biased : 1) - 150;
     if (q <= 0 && q > -24 && (c & ((1u << -q) - 1)) == 0) /* a whole number below 2^24: its digits are the shortest */
