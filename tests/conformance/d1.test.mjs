@@ -122,4 +122,216 @@ export async function run(test, p) {
     assert.match(ours['too big'].error, /string or blob too big: SQLITE_TOOBIG/);
     assert.deepEqual(comparable(ours), comparable(theirs));
   });
+
+  await test('D1: wrangler creates, lists, shows, executes and deletes', async () => {
+    const dir = project({ 'wrangler.jsonc': { name: 'd1-tool', compatibility_date: '2026-11-01' } });
+    const out = await wrangler(dir, ['d1', 'create', 'tool-db']);
+    const id = /"database_id": "([0-9a-f-]{36})"/.exec(out.all)[1];
+    assert.match((await p.wrangler(dir, ['d1', 'create', 'tool-db'])).all, /already exists/);
+    assert.ok(JSON.parse((await wrangler(dir, ['d1', 'list', '--json'])).out).some((d) => d.uuid === id && d.name === 'tool-db'));
+    const said = JSON.parse((await wrangler(dir, ['d1', 'execute', 'tool-db', '--remote', '--json', '--command',
+      "CREATE TABLE t (a, b); INSERT INTO t VALUES (1, 'x;'), (2, NULL); SELECT * FROM t -- all"])).out);
+    assert.deepEqual(said.map((r) => r.results), [[], [], [{ a: 1, b: 'x;' }, { a: 2, b: null }]]);
+    assert.match((await p.wrangler(dir, ['d1', 'execute', 'tool-db', '--remote', '--command', 'SELECT * FROM nope'])).all, /no such table: nope/);
+    assert.deepEqual((({ uuid, num_tables }) => ({ uuid, num_tables }))((await api('GET', '/tool-db')).result), { uuid: id, num_tables: 1 });
+    await wrangler(dir, ['d1', 'delete', 'tool-db', '-y']);
+    assert.match((await p.wrangler(dir, ['d1', 'execute', 'tool-db', '--remote', '--command', 'SELECT 1'])).all, /find|7404/i);
+  });
+
+  await test('D1: wrangler makes, applies and lists migrations', async () => {
+    const id = await make('mig-db');
+    const dir = project({ 'wrangler.jsonc': config('mig', id), 'index.js': probes_js });
+    await wrangler(dir, ['d1', 'migrations', 'create', 'mig-db', 'first']);
+    const file = fs.readdirSync(path.join(dir, 'migrations'))[0];
+    fs.writeFileSync(path.join(dir, 'migrations', file), `-- first
+      CREATE TABLE a (id INTEGER PRIMARY KEY, t TEXT); -- it; has 'quotes'
+      CREATE TABLE log (t TEXT);
+      CREATE TRIGGER a_i AFTER INSERT ON a BEGIN INSERT INTO log VALUES ('in;' || new.t); UPDATE a SET t = upper(t) WHERE id = new.id; END;
+      INSERT INTO a (t) VALUES ('x');`);
+    fs.writeFileSync(path.join(dir, 'migrations', '0002_second.sql'), 'ALTER TABLE a ADD COLUMN u;');
+    assert.match((await wrangler(dir, ['d1', 'migrations', 'list', 'mig-db', '--remote'])).all, /0002_second/);
+    await wrangler(dir, ['d1', 'migrations', 'apply', 'mig-db', '--remote']);
+    assert.match((await wrangler(dir, ['d1', 'migrations', 'list', 'mig-db', '--remote'])).all, /No migrations to apply/);
+    assert.deepEqual((await query(id, 'SELECT a.t, a.u, log.t AS l FROM a, log')).result[0].results, [{ t: 'X', u: null, l: 'in;x' }]);
+    fs.writeFileSync(path.join(dir, 'migrations', '0003_bad.sql'), "INSERT INTO a (t) VALUES ('lost'); INSERT INTO nope VALUES (1);");
+    assert.notEqual((await p.wrangler(dir, ['d1', 'migrations', 'apply', 'mig-db', '--remote'])).code, 0);
+    assert.deepEqual((await query(id, "SELECT count(*) AS n FROM a WHERE t = 'LOST'")).result[0].results, [{ n: 0 }]); // nothing of it happened
+  });
+
+  await test('D1: wrangler imports a file, exports it, and the export imports again', async () => {
+    const id = await make('imp-db');
+    const again = await make('imp2-db');
+    const dir = project({ 'wrangler.jsonc': config('imp', id, { d1_databases: [{ binding: 'DB', database_name: 'imp-db', database_id: id }, { binding: 'DB2', database_name: 'imp2-db', database_id: again }] }), 'index.js': probes_js });
+    const rows = 30_000;
+    let sql = 'CREATE TABLE big (id INTEGER PRIMARY KEY, body TEXT);\nCREATE INDEX big_body ON big (body);\n';
+    for (let i = 0; i < rows; i++) sql += `INSERT INTO big (id, body) VALUES (${i}, 'row ${i} ${"lorem; ''ipsum'' ".repeat(3)}');\n`;
+    fs.writeFileSync(path.join(dir, 'big.sql'), sql);
+    const r = await wrangler(dir, ['d1', 'execute', 'imp-db', '--remote', '-y', '--file', 'big.sql']);
+    assert.match(r.all, new RegExp(`${rows + 2} queries|${rows + 2}`));
+    assert.deepEqual((await query(id, 'SELECT count(*) AS n, sum(id) AS s FROM big')).result[0].results, [{ n: rows, s: (rows * (rows - 1)) / 2 }]);
+    await wrangler(dir, ['d1', 'export', 'imp-db', '--remote', '--output', 'out.sql']);
+    await wrangler(dir, ['d1', 'execute', 'imp2-db', '--remote', '-y', '--file', 'out.sql']);
+    await wrangler(dir, ['d1', 'export', 'imp2-db', '--remote', '--output', 'out2.sql']);
+    assert.equal(fs.readFileSync(path.join(dir, 'out.sql'), 'utf8'), fs.readFileSync(path.join(dir, 'out2.sql'), 'utf8'));
+    await wrangler(dir, ['d1', 'export', 'imp-db', '--remote', '--no-data', '--output', 'schema.sql']);
+    assert.doesNotMatch(fs.readFileSync(path.join(dir, 'schema.sql'), 'utf8'), /INSERT/);
+    fs.writeFileSync(path.join(dir, 'bad.sql'), 'DELETE FROM big;\nSELECT * FROM nope;\n');
+    const bad = await p.wrangler(dir, ['d1', 'execute', 'imp-db', '--remote', '-y', '--file', 'bad.sql']);
+    assert.notEqual(bad.code, 0);
+    assert.match(bad.all, /statement 2 of the file: no such table: nope/);
+    assert.deepEqual((await query(id, 'SELECT count(*) AS n FROM big')).result[0].results, [{ n: rows }]);
+  });
+
+  await test('D1: addresses of files hold only with their signature and their MD5', async () => {
+    const id = await make('sig-db');
+    const body = 'CREATE TABLE t (a);', etag = createHash('md5').update(body).digest('hex');
+    const init = (await api('POST', `/${id}/import`, { action: 'init', etag })).result;
+    const url = new URL(init.upload_url), put = (target, data) => request({ port: p.port, method: 'PUT', path: target, body: data });
+    assert.equal((await put(url.pathname + url.search.replace(/signature=.{8}/, 'signature=00000000'), body)).status, 403);
+    assert.equal((await put(url.pathname.replace(id, `${id.slice(0, -1)}${id.endsWith('0') ? '1' : '0'}`) + url.search, body)).status, 403);
+    assert.equal((await request({ port: p.port, path: url.pathname + url.search })).status, 403); // an address to put is none to get
+    assert.equal((await put(url.pathname + url.search, `${body} `)).status, 400);
+    assert.match((await api('POST', `/${id}/import`, { action: 'ingest', etag, filename: init.filename })).errors[0].message, /no file of that name/);
+    const done = await put(url.pathname + url.search, body);
+    assert.deepEqual([done.status, done.headers.etag], [200, `"${etag}"`]);
+    assert.equal((await api('POST', `/${id}/import`, { action: 'ingest', etag, filename: '../../token' })).success, false);
+    const r = (await api('POST', `/${id}/import`, { action: 'ingest', etag, filename: init.filename })).result;
+    assert.deepEqual([r.status, r.result.num_queries], ['complete', 1]);
+    for (const bad of [{}, { action: 'init' }, { action: 'init', etag: 'x' }, { action: 'poll', current_bookmark: 'x' }, { action: 'nope' }])
+      assert.equal((await api('POST', `/${id}/import`, bad)).success, false, JSON.stringify(bad));
+  });
+
+  await test('D1: wrangler travels in time, to a bookmark and back', async () => {
+    const id = await make('time-db');
+    const dir = project({ 'wrangler.jsonc': config('time', id), 'index.js': probes_js });
+    await query(id, 'CREATE TABLE t (a); INSERT INTO t VALUES (1)');
+    const bookmark = /'?([0-9a-f]{8}-[0-9a-f]{8}-[0-9a-f]{8}-[0-9a-f]{32})'?/.exec((await wrangler(dir, ['d1', 'time-travel', 'info', 'time-db'])).all)[1];
+    await query(id, 'DROP TABLE t');
+    const r = JSON.parse((await wrangler(dir, ['d1', 'time-travel', 'restore', 'time-db', '--bookmark', bookmark, '--json'])).out);
+    assert.deepEqual((await query(id, 'SELECT a FROM t')).result[0].results, [{ a: 1 }]);
+    assert.ok(r.bookmark > r.previous_bookmark && r.previous_bookmark > bookmark);
+    await api('POST', `/${id}/time_travel/restore?bookmark=${r.previous_bookmark}`);
+    assert.match((await query(id, 'SELECT a FROM t')).errors[0].message, /no such table/);
+    assert.equal((await api('POST', `/${id}/time_travel/restore?bookmark=${bookmark.replace(/.$/, (c) => c === '0' ? '1' : '0')}`)).errors[0].code, 7400);
+    assert.equal((await api('GET', `/${id}/time_travel/bookmark?timestamp=2020-01-01T00:00:00Z`)).errors[0].code, 7400);
+    assert.ok((await api('GET', `/${id}/time_travel/bookmark?timestamp=${encodeURIComponent(new Date().toISOString())}`)).result.bookmark);
+  });
+
+  await test('D1: the cloudflare SDK creates, queries, lists and deletes', async () => {
+    const cf = new Cloudflare({ apiToken: p.token, baseURL: p.base }), account_id = p.account;
+    const db = await cf.d1.database.create({ account_id, name: 'sdk-db' });
+    const names = [];
+    for await (const d of cf.d1.database.list({ account_id, per_page: 2 })) names.push(d.name);
+    assert.ok(names.includes('sdk-db') && new Set(names).size === names.length);
+    const pages = [];
+    for await (const q of cf.d1.database.query(db.uuid, { account_id, sql: 'SELECT ? AS a, ? AS b', params: ['x', 'y'] })) pages.push(q.results);
+    assert.deepEqual(pages, [[{ a: 'x', b: 'y' }]]);
+    for await (const q of cf.d1.database.raw(db.uuid, { account_id, sql: 'SELECT 1 AS a, 2 AS a' })) assert.deepEqual(q.results, { columns: ['a', 'a'], rows: [[1, 2]] });
+    assert.equal((await cf.d1.database.get(db.uuid, { account_id })).version, 'production');
+    await assert.rejects((async () => { for await (const q of cf.d1.database.query(db.uuid, { account_id, sql: 'SELEC' })) void q; })(), (e) => e.status === 400 && e.errors[0].code === 7500);
+    await cf.d1.database.delete(db.uuid, { account_id });
+    await assert.rejects(cf.d1.database.get(db.uuid, { account_id }), (e) => e.status === 404 && e.errors[0].code === 7404);
+  });
+
+  await test('D1: a batch over REST is one transaction; bad bodies are refused', async () => {
+    const id = await make('rest-db');
+    await query(id, 'CREATE TABLE t (a UNIQUE)');
+    const batch = (list) => api('POST', `/${id}/query`, { batch: list });
+    assert.equal((await batch([{ sql: 'INSERT INTO t VALUES (?)', params: [1] }, { sql: 'SELECT * FROM t' }])).result[1].results.length, 1);
+    assert.equal((await batch([{ sql: 'INSERT INTO t VALUES (2)' }, { sql: 'INSERT INTO t VALUES (1)' }])).errors[0].code, 7500);
+    assert.deepEqual((await query(id, 'SELECT count(*) AS n FROM t')).result[0].results, [{ n: 1 }]);
+    for (const bad of ['', '{', '[]', '{"sql":5}', '{"batch":[]}', '{"sql":"SELECT ?","params":[{}]}', '['.repeat(100_000), `{"sql":"SELECT '${'x'.repeat(100_001)}'"}`]) {
+      const r = await p.api('POST', `/accounts/:account/d1/database/${id}/query`, bad);
+      assert.equal(r.status, 400, `${bad.slice(0, 50)}: ${r.text.slice(0, 200)}`);
+    }
+    assert.equal((await p.api('POST', `/accounts/:account/d1/database/${id}/query`, `{"sql":"SELECT 1","x":"${'x'.repeat(33 << 20)}"}`).catch(() => ({ status: 413 }))).status, 413);
+  });
+
+  await test('D1: a million rows come whole, and the daemon stays small', async () => {
+    const id = await make('rows-db');
+    const memory = () => Math.max(...p.processes('daemon').map((d) => Number(/VmHWM:\s+(\d+)/.exec(fs.readFileSync(`/proc/${d.pid}/status`, 'utf8'))[1])));
+    const before = memory();
+    const res = await request({ port: p.port, method: 'POST', path: `/client/v4/accounts/${p.account}/d1/database/${id}/raw`, headers: { authorization: `Bearer ${p.token}` },
+      body: JSON.stringify({ sql: "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n LIMIT 1000000) SELECT x, 'some text' FROM n" }) });
+    let bytes = 0, last = '';
+    for await (const d of res.stream) { bytes += d.length; last = d.toString('latin1').slice(-600); }
+    assert.match(last, /\[1000000,"some text"\]\]\},"success":true,"meta":\{/);
+    assert.equal(bytes, Number(res.headers['content-length']));
+    assert.ok(memory() - before < 40_000, `${memory() - before} KiB more`);
+  });
+
+  await test('D1: an endless query of one client ends when it leaves, and others are answered meanwhile', async () => {
+    const slow = await make('slow-db'), quick = await make('quick-db');
+    const endless = 'WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n';
+    const left = request({ port: p.port, method: 'POST', path: `/client/v4/accounts/${p.account}/d1/database/${slow}/query`, headers: { authorization: `Bearer ${p.token}` }, body: JSON.stringify({ sql: endless }), limit_ms: 500 }).catch(() => 'left');
+    for (let i = 0; i < 5; i++) assert.deepEqual((await query(quick, 'SELECT 1 AS a')).result[0].results, [{ a: 1 }]);
+    assert.equal(await left, 'left');
+    const start = Date.now();
+    assert.deepEqual((await query(slow, 'SELECT 2 AS a')).result[0].results, [{ a: 2 }]);
+    assert.ok(Date.now() - start < 5000);
+  });
+
+  await test('D1: a deployment that names no database of the account is refused', async () => {
+    const dir = project({ 'wrangler.jsonc': config('nodb', '00000000-0000-4000-8000-000000000000'), 'index.js': probes_js });
+    const r = await p.wrangler(dir, ['deploy']);
+    assert.notEqual(r.code, 0);
+    assert.match(r.all, /00000000-0000-4000-8000-000000000000 could not be found/);
+  });
+
+  await sqllogic(test, make, api);
+
+  for (const d of dirs) fs.rmSync(d, { recursive: true, force: true });
+}
+
+// ---- sqllogictest: statements and queries with their results, in blocks apart by an empty line ----
+
+function* records(text) {
+  for (const block of text.split(/\n{2,}/)) {
+    const lines = block.split('\n').filter((l) => !l.startsWith('#'));
+    let i = 0, wanted = true;
+    for (; i < lines.length && /^(skipif|onlyif|hash-threshold|halt)/.test(lines[i]); i++) {
+      if (lines[i].startsWith('halt') && wanted) return;
+      const [word, db] = lines[i].split(/\s+/);
+      if ((word === 'skipif' && db === 'sqlite') || (word === 'onlyif' && db !== 'sqlite')) wanted = false;
+    }
+    const [kind, types, sort, label] = (lines[i] ?? '').split(/\s+/);
+    if (!wanted || (kind !== 'statement' && kind !== 'query')) continue;
+    const rest = lines.slice(i + 1), cut = rest.indexOf('----');
+    yield { kind, types, sort, label, sql: (cut < 0 ? rest : rest.slice(0, cut)).join('\n'), expect: cut < 0 ? [] : rest.slice(cut + 1).filter((l) => l !== '') };
+  }
+}
+
+const shown = (v, type) => v === null ? 'NULL' : type === 'I' ? String(Math.trunc(Number(v)) || 0) : type === 'R' ? Number(v).toFixed(3)
+  : v === '' ? '(empty)' : String(v).replace(/[^ -~]/g, '@');
+
+function matches(r, rows) {
+  let values = rows.map((row) => row.map((v, i) => shown(v, r.types[i])));
+  if (r.sort === 'rowsort') values.sort((a, b) => { const x = a.join('\n'), y = b.join('\n'); return x < y ? -1 : x > y ? 1 : 0; });
+  values = values.flat();
+  if (r.sort === 'valuesort') values.sort();
+  const hash = /^(\d+) values hashing to ([0-9a-f]{32})$/.exec(r.expect[0] ?? '');
+  if (hash) return Number(hash[1]) === values.length && hash[2] === createHash('md5').update(values.map((v) => `${v}\n`).join('')).digest('hex');
+  return values.length === r.expect.length && values.every((v, i) => v === r.expect[i]);
+}
+
+async function sqllogic(test, make, api) {
+  const top = path.join(shared, 'sql/sqllogictest');
+  const files = fs.existsSync(top) ? fs.readdirSync(top, { recursive: true }).map(String).filter((f) => f.endsWith('.test')).sort() : [];
+  await test('D1: sqllogictest through REST', async () => {
+    if (!files.length) skip('no sqllogictest files');
+    let n = 0;
+    const share = 20_000 / files.length, wrong = [];
+    for (const f of files) {
+      const id = await make(`slt-${f.replace(/\W/g, '-')}`), end = Date.now() + share;
+      for (const r of records(fs.readFileSync(path.join(top, f), 'utf8'))) {
+        if (Date.now() > end) break;
+        n++;
+        const a = await api('POST', `/${id}/raw`, { sql: r.sql });
+        const good = r.kind === 'statement' ? a.success === (r.types === 'ok') : a.success && matches(r, a.result[0].results.rows);
+        if (!good) wrong.push(`${f}: ${r.sql.slice(0, 200)}: ${JSON.stringify(a.errors?.[0] ?? a.result?.[0]?.results?.rows?.slice(0, 5))} and not ${r.expect.slice(0, 5)}`);
+      }
+    }
+    console.log(`        ${n} statements of ${files.length} files`);
+    assert.deepEqual(wrong, []);
+  });
 }
