@@ -30,6 +30,7 @@ struct sv_d1_conn {
     kept kept[N_KEPT];
     uint64_t clock;      /* of kept[].used */
     sqlite3_stmt *page_count;
+    int64_t size;        /* bytes; -1: something may have changed it. Asking takes the locks of a read, which is most of a point select */
     sv_buf updated;      /* "table\1column\2" for each that the statement last compiled sets */
     bool reads;          /* the statement last compiled reads a table */
     written written[MAX_WRITTEN];
