@@ -2,6 +2,8 @@
 //
 //   serve    requests through the front door, the daemon's own routes, latency added to a stream, cold start
 //   engine   tokens a second
+//   vec      the vector index on an easy and a hard set of 100,000 x 768; beside hnswlib, usearch and FAISS where SV_PEERS_PYTHON names a
+//            Python that has them
 //
 // Cases run interleaved (ours, theirs, ours, theirs, ...) and the median of each side counts, since the machine's other load moves both.
 import { spawn } from 'node:child_process';
@@ -172,6 +174,43 @@ async function engine_cases() {
   } finally { await p.stop(); }
 }
 
+// Sets are generated once a run. Lines of ours and theirs are matched by what counts: the most queries a second at a recall or better.
+async function vec_cases() {
+  const dir = temp_dir('vec');
+  const bench = path.join(root, 'build/bench/vec_bench');
+  const lines = (text) => text.split('\n').filter((l) => l.startsWith('{')).map((l) => JSON.parse(l));
+  const run = async (argv) => {
+    const r = await command(argv, { limit_ms: 3_600_000 });
+    if (r.code !== 0) throw new Error(r.all);
+    return lines(r.out);
+  };
+  const made = await command(['ninja', '-C', path.join(root, 'build'), 'bench/vec_bench']);
+  if (made.code !== 0) throw new Error(made.all);
+  try {
+    for (const [set, centres, spread, seed] of [['easy', '1000', '0.45', '42'], ['hard', '1', '1.0', '44']]) {
+      const prefix = path.join(dir, set);
+      await run([bench, 'gen', prefix, '768', '100000', '1000', seed, centres, spread]);
+      const own = await run([bench, 'run', prefix, '768', path.join(dir, 'index')]);
+      const python = process.env.SV_PEERS_PYTHON;
+      const peers = python ? await run([python, path.join(root, 'bench/vec_peers.py'), prefix, '768']) : [];
+      const best = (all, kind, at_least) => all.filter((x) => x.case === kind && x.k === 10 && x.recall >= at_least).sort((a, b) => b.qps - a.qps)[0] ?? null;
+      const versus = (name, kind, at_least, goal) => {
+        const o = best(own, kind, at_least), t = best(peers, kind, at_least);
+        if (o) report(`vec/${set}/${name}`, 'queries/s', o.qps, { peer: t && `${t.peer} at ${t.recall}`, theirs: t?.qps ?? null, goal, note: `${o.plan}, recall ${o.recall}, p50 ${o.p50_us} us, p99 ${o.p99_us} us` });
+      };
+      versus('recall@10 0.95, 1 thread', 'plain', 0.95, set === 'easy' ? 'goal: ratio 1.2' : 'goal: ratio 2.5');
+      versus('recall@10 0.99, 1 thread', 'plain', 0.99, set === 'easy' ? 'goal: ratio 1.2' : 'goal: ratio 2.5');
+      versus('filter of 1 %', 'filter 1%', 0.99, 'goal: ratio 30');
+      versus('filter of 10 %', 'filter 10%', 0.95, '');
+      versus('filter of 50 %', 'filter 50%', 0.95, '');
+      const built = own.find((x) => x.case === 'build'), fastest = peers.filter((x) => x.case === 'build').sort((a, b) => b.vectors_per_s - a.vectors_per_s)[0];
+      report(`vec/${set}/build, all cores`, 'vectors/s', built.vectors_per_s, { peer: fastest?.peer ?? null, theirs: fastest?.vectors_per_s ?? null, goal: 'goal: 10,000', note: `durable; ${built.cpu_s} s of CPU` });
+      report(`vec/${set}/memory`, 'MB', built.memory_mb, { goal: 'goal: 120 at most' });
+      report(`vec/${set}/open to first query`, 's', own.find((x) => x.case === 'open').first_query_s, { goal: 'goal: 1 s for a million' });
+    }
+  } finally { fs.rmSync(dir, { recursive: true, force: true }); }
+}
+
 const wanted = (part) => process.argv.length < 3 || process.argv.slice(2).includes(part);
 const built = await command(['ninja', '-C', path.join(root, 'build'), 'bench/load']);
 if (built.code !== 0) throw new Error(built.all);
@@ -179,3 +218,4 @@ console.log(`${cpu}, ${os.cpus().length} cores, load ${os.loadavg()[0].toFixed(1
 console.log(`${'case'.padEnd(44)} ${'ours'.padStart(9)} ${''.padEnd(11)} ${'theirs'.padStart(9)} ${'peer'.padEnd(24)} ratio`);
 if (wanted('serve')) { await serve_cases(); await cold_start(); }
 if (wanted('engine')) await engine_cases();
+if (wanted('vec')) await vec_cases();

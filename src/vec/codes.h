@@ -53,6 +53,14 @@ static inline const sv_vec_tail *sv_vec_code_tail(const sv_vec_coder *c, const u
     return (const sv_vec_tail *)(const void *)(code + c->stride - SV_VEC_CODE_TAIL);
 }
 
+/* Squared distance of two codes in the lifted space. */
+static inline float sv_vec_code_distance(const sv_vec_kernels *k, const sv_vec_coder *c, const uint8_t *a, const uint8_t *b)
+{
+    const sv_vec_tail *s = sv_vec_code_tail(c, a), *t = sv_vec_code_tail(c, b);
+    float product = s->scale * t->scale * (float)k->dot_pair(a, b, c->dimensions), up = s->lift - t->lift;
+    return s->norm2 + t->norm2 - 2 * product + up * up;
+}
+
 /* Larger is closer. */
 static inline float sv_vec_code_score(const sv_vec_kernels *k, const sv_vec_coder *c, const sv_vec_code_query *q, const uint8_t *code)
 {

@@ -26,7 +26,7 @@
 #include "vec/vec_impl.h"
 
 enum {
-    WIDTH = 64,        /* of a search while building (ef_construction) */
+    WIDTH = 48,        /* of a search while building (ef_construction) */
     STRIPES = 4096,
     BATCH = 64,        /* nodes a builder takes at a time */
     ENTRIES = 16,      /* where a walk begins */
@@ -246,25 +246,16 @@ static void unlock_node(sv_vec_state *s, uint32_t slot)
     atomic_store_explicit(&s->spins[slot % STRIPES], 0, memory_order_release);
 }
 
-/* Squared distance of two stored codes in the lifted space. */
-static float apart(const sv_vec_state *s, const sv_vec_kernels *k, const sv_vec_code_query *q, float q_norm2, uint32_t slot)
-{
-    return q_norm2 - 2 * sv_vec_code_score(k, &s->coder, q, sv_vec_code(s, slot));
-}
-
 /* Takes from `found`, near to far, what no neighbour taken before is much nearer to. Returns how many. */
-static size_t choose(const sv_vec_state *s, near *found, size_t n, uint32_t *out, size_t max, sv_vec_code_query *q)
+static size_t choose(const sv_vec_state *s, const near *found, size_t n, uint32_t *out, size_t max)
 {
     const sv_vec_kernels *k = sv_vec_kernels_get();
     size_t taken = 0;
     for (size_t i = 0; i < n && taken < max; i++) {
+        const uint8_t *x = sv_vec_code(s, found[i].slot);
         bool keep = true;
-        if (taken) {
-            sv_vec_coder_requery(&s->coder, sv_vec_code(s, found[i].slot), q);
-            float norm2 = sv_vec_code_tail(&s->coder, sv_vec_code(s, found[i].slot))->norm2;
-            for (size_t j = 0; j < taken && keep; j++)
-                keep = apart(s, k, q, norm2, out[j]) * SLACK > found[i].distance;
-        }
+        for (size_t j = 0; j < taken && keep; j++)
+            keep = sv_vec_code_distance(k, &s->coder, x, sv_vec_code(s, out[j])) * SLACK > found[i].distance;
         if (keep)
             out[taken++] = found[i].slot;
     }
@@ -285,7 +276,7 @@ static void set_links(sv_vec_state *s, uint32_t slot, const uint32_t *to, size_t
 }
 
 /* Adds a link; where there is no room, the neighbours are chosen anew. */
-static void link_back(sv_vec_state *s, uint32_t slot, uint32_t to, sv_vec_code_query *q, sv_vec_code_query *scratch)
+static void link_back(sv_vec_state *s, uint32_t slot, uint32_t to)
 {
     const sv_vec_kernels *k = sv_vec_kernels_get();
     near found[SV_VEC_LINKS + 1];
@@ -305,14 +296,12 @@ static void link_back(sv_vec_state *s, uint32_t slot, uint32_t to, sv_vec_code_q
         return;
     }
     found[n++].slot = to;
-    sv_vec_coder_requery(&s->coder, sv_vec_code(s, slot), q);
-    float norm2 = sv_vec_code_tail(&s->coder, sv_vec_code(s, slot))->norm2;
     for (size_t i = 0; i < n; i++)
         prefetch_code(s, found[i].slot);
     for (size_t i = 0; i < n; i++)
-        found[i].distance = apart(s, k, q, norm2, found[i].slot);
+        found[i].distance = sv_vec_code_distance(k, &s->coder, sv_vec_code(s, slot), sv_vec_code(s, found[i].slot));
     qsort(found, n, sizeof found[0], by_distance);
-    set_links(s, slot, kept, choose(s, found, n, kept, SV_VEC_LINKS, scratch));
+    set_links(s, slot, kept, choose(s, found, n, kept, SV_VEC_LINKS));
     unlock_node(s, slot);
 }
 
@@ -330,7 +319,7 @@ static size_t build_entries(const builder *b, uint32_t slot, const sv_vec_code_q
     return n;
 }
 
-static void add_node(const builder *b, uint32_t slot, sv_vec_walk *w, sv_vec_code_query *q, sv_vec_code_query *scratch)
+static void add_node(const builder *b, uint32_t slot, sv_vec_walk *w, sv_vec_code_query *q)
 {
     sv_vec_state *s = b->s;
     uint32_t start[ENTRIES], chosen[SV_VEC_LINKS];
@@ -346,25 +335,25 @@ static void add_node(const builder *b, uint32_t slot, sv_vec_walk *w, sv_vec_cod
     for (size_t i = 0; i < w->n; i++)
         if ((uint32_t)w->pool[i] != slot)
             found[n++] = (near){(uint32_t)w->pool[i], norm2 - 2 * sv_vec_unsortable((uint32_t)(w->pool[i] >> 32))};
-    size_t taken = choose(s, found, n, chosen, SV_VEC_LINKS / 2, scratch);
+    size_t taken = choose(s, found, n, chosen, SV_VEC_LINKS / 2);
     lock_node(s, slot);
     set_links(s, slot, chosen, taken); /* inv. 2 */
     unlock_node(s, slot);
     for (size_t i = 0; i < taken; i++)
-        link_back(s, chosen[i], slot, q, scratch);
+        link_back(s, chosen[i], slot);
 }
 
 static void *build(void *arg)
 {
     builder *b = arg;
     sv_vec_walk w = {0};
-    SV_AUTO(sv_freep) sv_vec_code_query *q = sv_try_aligned(2 * sizeof *q, 64);
+    SV_AUTO(sv_freep) sv_vec_code_query *q = sv_try_aligned(sizeof *q, 64);
     while (q && !atomic_load(b->stop)) {
         uint32_t i = atomic_fetch_add(&b->next, BATCH);
         if (i >= b->to)
             break;
         for (uint32_t end = i + BATCH < b->to ? i + BATCH : b->to; i < end; i++)
-            add_node(b, i, &w, q, q + 1);
+            add_node(b, i, &w, q);
     }
     sv_vec_walk_done(&w);
     return NULL;

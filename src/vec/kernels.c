@@ -49,6 +49,14 @@ static int32_t dot_codes(const uint8_t *c, const int8_t *q, int32_t n)
     return sum;
 }
 
+static int32_t dot_pair(const uint8_t *a, const uint8_t *b, int32_t n)
+{
+    int32_t sum = 0;
+    for (int32_t i = 0; i < n; i++)
+        sum += ((int32_t)a[i] - 128) * ((int32_t)b[i] - 128);
+    return sum;
+}
+
 static size_t scan_bits(const sv_vec_bits *b, const sv_vec_bit_query *q, size_t begin, size_t end, const uint8_t *allow, float floor,
                         uint32_t *slots, float *estimates)
 {
@@ -78,7 +86,7 @@ static void hadamard(float *x, int32_t n)
     sv_vec_hadamard_body(x, n);
 }
 
-const sv_vec_kernels sv_vec_kernels_portable = {"portable", dot, l2, dot_codes, scan_bits, hadamard};
+const sv_vec_kernels sv_vec_kernels_portable = {"portable", dot, l2, dot_codes, dot_pair, scan_bits, hadamard};
 
 /* --- the choice ----------------------------------------------------------------------------------------------------- */
 

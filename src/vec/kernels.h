@@ -36,6 +36,8 @@ typedef struct sv_vec_kernels {
     float (*l2)(const float *a, const float *b, int32_t n); /* sum of squared differences */
     /* Sum of c[i] * q[i], exact: codes with 128 added, the query signed. n <= 2^16. */
     int32_t (*dot_codes)(const uint8_t *c, const int8_t *q, int32_t n);
+    /* Sum of (a[i] - 128) * (b[i] - 128), exact: codes with codes. */
+    int32_t (*dot_pair)(const uint8_t *a, const uint8_t *b, int32_t n);
     /* Slots of blocks [begin, end) whose estimate is over `floor` and whose bit in `allow` (NULL: all; one bit a slot) is set,
      * in order. Room for (end - begin) * 8 of each. Returns how many. */
     size_t (*scan_bits)(const sv_vec_bits *b, const sv_vec_bit_query *q, size_t begin, size_t end, const uint8_t *allow,

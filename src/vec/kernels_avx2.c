@@ -67,6 +67,25 @@ static int32_t dot_codes(const uint8_t *c, const int8_t *q, int32_t n)
     return sum;
 }
 
+static int32_t dot_pair(const uint8_t *a, const uint8_t *b, int32_t n)
+{
+    const __m128i flip = _mm_set1_epi8(-128);
+    __m256i s = _mm256_setzero_si256();
+    int32_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        __m256i x = _mm256_cvtepi8_epi16(_mm_xor_si128(_mm_loadu_si128((const __m128i *)(const void *)(a + i)), flip));
+        __m256i y = _mm256_cvtepi8_epi16(_mm_xor_si128(_mm_loadu_si128((const __m128i *)(const void *)(b + i)), flip));
+        s = _mm256_add_epi32(s, _mm256_madd_epi16(x, y));
+    }
+    __m128i t = _mm_add_epi32(_mm256_castsi256_si128(s), _mm256_extracti128_si256(s, 1));
+    t = _mm_add_epi32(t, _mm_shuffle_epi32(t, 0x4e));
+    t = _mm_add_epi32(t, _mm_shuffle_epi32(t, 0xb1));
+    int32_t sum = _mm_cvtsi128_si32(t);
+    for (; i < n; i++)
+        sum += ((int32_t)a[i] - 128) * ((int32_t)b[i] - 128);
+    return sum;
+}
+
 /* Bits of each byte, by looking up its halves (Mula's way). */
 static inline __m256i popcount_bytes(__m256i x)
 {
@@ -134,4 +153,4 @@ static void hadamard(float *x, int32_t n)
     sv_vec_hadamard_body(x, n);
 }
 
-const sv_vec_kernels sv_vec_kernels_avx2 = {"avx2", dot, l2, dot_codes, scan_bits, hadamard};
+const sv_vec_kernels sv_vec_kernels_avx2 = {"avx2", dot, l2, dot_codes, dot_pair, scan_bits, hadamard};

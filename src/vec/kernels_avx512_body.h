@@ -65,6 +65,29 @@ static int32_t dot_codes(const uint8_t *c, const int8_t *q, int32_t n)
     return _mm512_reduce_add_epi32(_mm512_add_epi32(_mm512_add_epi32(s0, s1), _mm512_add_epi32(s2, s3)));
 }
 
+/* With y = b - 128: sum (a - 128) y = sum a y - 128 sum y, and the sum of y is one more product, with ones. */
+static int32_t dot_pair(const uint8_t *a, const uint8_t *b, int32_t n)
+{
+    const __m512i flip = _mm512_set1_epi8(-128), one = _mm512_set1_epi8(1);
+    __m512i s = _mm512_setzero_si512(), t = s, u = s, v = s;
+    int32_t i = 0;
+    for (; i + 128 <= n; i += 128) {
+        __m512i y = _mm512_xor_si512(_mm512_loadu_si512(b + i), flip), z = _mm512_xor_si512(_mm512_loadu_si512(b + i + 64), flip);
+        s = add_products(s, _mm512_loadu_si512(a + i), y);
+        t = add_products(t, one, y);
+        u = add_products(u, _mm512_loadu_si512(a + i + 64), z);
+        v = add_products(v, one, z);
+    }
+    for (; i < n; i += 64) {
+        __mmask64 m = n - i >= 64 ? ~(__mmask64)0 : ((__mmask64)1 << (n - i)) - 1;
+        __m512i y = _mm512_maskz_mov_epi8(m, _mm512_xor_si512(_mm512_maskz_loadu_epi8(m, b + i), flip));
+        s = add_products(s, _mm512_maskz_loadu_epi8(m, a + i), y);
+        t = add_products(t, one, y);
+    }
+    s = _mm512_sub_epi32(_mm512_add_epi32(s, u), _mm512_slli_epi32(_mm512_add_epi32(t, v), 7));
+    return _mm512_reduce_add_epi32(s);
+}
+
 /* Bits of each 64-bit lane. */
 static inline __m512i popcount(__m512i x)
 {
@@ -140,4 +163,4 @@ static void hadamard(float *x, int32_t n)
     sv_vec_hadamard_body(x, n);
 }
 
-const sv_vec_kernels SET = {SET_NAME, dot, l2, dot_codes, scan_bits, hadamard};
+const sv_vec_kernels SET = {SET_NAME, dot, l2, dot_codes, dot_pair, scan_bits, hadamard};

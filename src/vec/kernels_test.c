@@ -70,6 +70,10 @@ static void codes_are_exact_also_at_the_extremes(void **state)
                     want += (int32_t)c[3 + i] * q[1 + i];
                 }
                 assert_int_equal(sv_vec_kernels_get()->dot_codes(c + 3, q + 1, n), want);
+                want = 0;
+                for (int32_t i = 0; i < n; i++)
+                    want += ((int32_t)c[3 + i] - 128) * ((int32_t)(uint8_t)q[1 + i] - 128);
+                assert_int_equal(sv_vec_kernels_get()->dot_pair(c + 3, (const uint8_t *)q + 1, n), want);
             }
     }
     sv_vec_kernels_select(NULL);

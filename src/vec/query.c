@@ -467,7 +467,8 @@ static void choose_plan(search *q, sv_vec_plan asked, int32_t effort)
         bits = n * (1 + s->coder.dimensions / 200.0) + FIRST_BITS * code_cost(s);
     bits += FIRST_BITS / share * per_test / 2;
     graph = graph > 0 ? graph : 3.0 * FIRST_EFFORT * 12 * code_cost(s);
-    graph = graph * (1 + past10 / 20) / share + (w->view.n - q->n_graph) * (1 + s->coder.dimensions / 200.0);
+    bits += (more - 1) * (bits_effort && bits_effort != UNREACHED ? bits_effort : FIRST_BITS) * code_cost(s);
+    graph = graph * (1 + 0.4 * past10 / (graph_effort && graph_effort != UNREACHED ? graph_effort : FIRST_EFFORT)) / share + (w->view.n - q->n_graph) * (1 + s->coder.dimensions / 200.0);
 
     q->plan = asked;
     if (asked == SV_VEC_PLAN_AUTO) {
@@ -772,10 +773,11 @@ sv_rc sv_vec_list(sv_vec *v, sv_str text, int32_t limit, sv_vec_matches *out, ch
 /* --- measuring this index -------------------------------------------------------------------------------------------- */
 
 enum { QUERIES = 48, NEAREST = 10 };
-#define ENOUGH 0.993
+#define ENOUGH 0.99
 
 typedef struct trial {
-    float *queries; /* [QUERIES, dimensions]: halfway between a vector and a near one, so that none is stored */
+    float *queries; /* [QUERIES, dimensions]: a vector, moved along what parts two of its neighbours: about as far
+                                         from all of them as a new one would be, and in the same directions */
     uint32_t truth[QUERIES][NEAREST];
 } trial;
 
@@ -805,9 +807,9 @@ static bool make_trial(trial *t, scratch *x, wanted *w)
         float *q = t->queries + (size_t)i * (size_t)d;
         if (!run_trial(x, w, a, NEAREST, SV_VEC_PLAN_CODES, 0) || x->n < NEAREST)
             return false;
-        const float *b = sv_vec_values(&w->view, (uint32_t)x->keys[NEAREST - 1]);
+        const float *b = sv_vec_values(&w->view, (uint32_t)x->keys[NEAREST - 1]), *c = sv_vec_values(&w->view, (uint32_t)x->keys[NEAREST / 2]);
         for (int32_t j = 0; j < d; j++)
-            q[j] = (a[j] + b[j]) / 2;
+            q[j] = a[j] + 0.7f * (b[j] - c[j]);
         if (!run_trial(x, w, q, NEAREST, SV_VEC_PLAN_CODES, 0) || x->n < NEAREST)
             return false;
         for (size_t j = 0; j < NEAREST; j++)
@@ -850,13 +852,13 @@ void sv_vec_calibrate(sv_vec_state *s, const _Atomic bool *stop)
     uint32_t found = UNREACHED;
     for (size_t i = 0; i < SV_LEN(candidates) && found == UNREACHED && !atomic_load(stop); i++)
         if (measure(t, x, &w, SV_VEC_PLAN_BITS, candidates[i], &us) >= ENOUGH)
-            found = candidates[i];
+            found = candidates[i] + candidates[i] / 2; /* 48 queries are few, and a code more costs little */
     atomic_store(&s->bits_us, us);
     atomic_store(&s->bits_effort, found);
     found = n_graph ? UNREACHED : 0;
     for (size_t i = 0; i < SV_LEN(widths) && found == UNREACHED && !atomic_load(stop); i++)
         if (measure(t, x, &w, SV_VEC_PLAN_GRAPH, widths[i], &us) >= ENOUGH)
-            found = widths[i] + widths[i] / 4; /* 48 queries are few */
+            found = widths[i] + widths[i] / 4;
     atomic_store(&s->graph_us, us);
     atomic_store(&s->graph_effort, found);
     s->calibrated_n = w.view.n;
