@@ -158,18 +158,27 @@ void sv_vec_refresh_columns(sv_vec *v)
 
 /* --- compaction ----------------------------------------------------------------------------------------------------- */
 
-static sv_rc append(sv_vec_state *to, sv_vec_kind kind, const sv_vec_state *from, sv_str body, sv_err *err)
+/* Of a state that goes on: what it says beside its vectors at the moment of a view. */
+typedef struct moment {
+    sv_vec_view view;
+    const sv_vec_fields *fields;
+    int64_t last_ms;
+    char last_mutation[SV_VEC_MAX_MUTATION + 1];
+} moment;
+
+static sv_rc append(sv_vec_state *to, sv_vec_kind kind, const moment *from, sv_str body, sv_err *err)
 {
     sv_vec_record r = {.kind = kind, .time_ms = from->last_ms, .mutation = sv_str_of(from->last_mutation), .body = body};
     return sv_vec_log_append(to->log, &r, &r.body_at, err);
 }
 
 /* Everything that lives in the view, as records of the new log. */
-static sv_rc write_living(const sv_vec_view *view, const sv_vec_state *from, sv_vec_state *to, const _Atomic bool *stop, sv_err *err)
+static sv_rc write_living(const moment *from, sv_vec_state *to, const _Atomic bool *stop, sv_err *err)
 {
+    const sv_vec_view *view = &from->view;
     SV_AUTO(sv_buf_donep) sv_buf body;
     sv_buf_init(&body, SV_VEC_LOG_MAX_RECORD);
-    const sv_vec_fields *f = atomic_load(&from->fields);
+    const sv_vec_fields *f = from->fields;
     for (size_t i = 0; i < f->n; i++) {
         sv_buf_reset(&body);
         sv_buf_addc(&body, (char)f->field[i].type);
@@ -267,11 +276,12 @@ static sv_rc rebuild(sv_vec *v, const char *new_path, const char *path, sv_err *
     s->config.memory_bytes = 0; /* both states are there for a while; what the budget bounds is the one that stays */
 
     pthread_mutex_lock(&v->write_lock);
-    sv_vec_view view = {old, sv_vec_log_base(old->log), old->seq, old->n};
+    /* Lists that writers unlink are freed by the background thread, which is us or waits for us. */
+    moment now = {.view = {old, sv_vec_log_base(old->log), old->seq, old->n}, .fields = atomic_load(&old->fields), .last_ms = old->last_ms};
+    memcpy(now.last_mutation, old->last_mutation, sizeof now.last_mutation);
     uint64_t at = sv_vec_log_end(old->log), from = SV_VEC_LOG_HEAD;
-    sv_vec_state frozen = *old; /* its last mutation and fields, as of now; writers free no list before the gate was waited for */
     pthread_mutex_unlock(&v->write_lock);
-    sv_rc rc = write_living(&view, &frozen, s, &v->stop, err);
+    sv_rc rc = write_living(&now, s, &v->stop, err);
     sv_vec_record r;
     while (rc == SV_OK && sv_vec_log_next(s->log, &from, &r))
         rc = sv_vec_state_apply(s, &r, true, err);

@@ -51,7 +51,8 @@ struct sv_vec_log {
     int fd;
     char *path;
     uint32_t dimensions, metric;
-    uint64_t identity, end;
+    uint64_t identity;
+    _Atomic uint64_t end; /* moves after the bytes before it are written: a reader may follow it while an append goes on */
     uint64_t size; /* of the file; zeros from end to here */
     map maps[MAX_MAPS];
     int n_maps;
