@@ -298,7 +298,7 @@ static void sweep(attempt *t)
 static sv_rc deploy_now(attempt *t, bool is_new, const json_t *annotations, const char *trigger, sv_deployment *d, sv_err *err)
 {
     int64_t startup_ms;
-    if (t->new_script && declare(t, err) != SV_OK)
+    if (declare(t, err) != SV_OK) /* a known one too: after a restart it may not be its turn yet */
         return err->code;
     sv_rc rc = sv_unit_swap(t->w, &t->script, &t->v, &startup_ms, err);
     if (rc == SV_OK) {

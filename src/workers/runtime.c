@@ -121,6 +121,8 @@ struct sv_runtime {
     sv_smap *found;     /* sockets of the time before us: path -> (void *)1, until settled */
     bool listed;
     op *early;          /* declares that came before the list, linked by op.next */
+    sv_smap *declaring; /* keys whose sockets are on their way; value: any */
+    op *later;          /* declares of such keys, linked by op.next */
 };
 
 static void worker_watch(worker *w);
@@ -797,6 +799,20 @@ sv_rc sv_runtime_try(sv_runtime *rt, const sv_unit_spec *spec, int64_t *startup_
 
 /* ---- declare and remove ---- */
 
+static void declare_begin(op *o);
+
+/* The key is free again: whoever asked for the same Worker meanwhile looks anew. */
+static void declare_over(sv_runtime *rt, const char *key)
+{
+    sv_smap_del(rt->declaring, sv_str_of(key));
+    op *o = rt->later;
+    rt->later = NULL;
+    for (op *next; o; o = next) {
+        next = o->next;
+        declare_begin(o);
+    }
+}
+
 static void declared(op *o)
 {
     worker *w = o->w;
@@ -811,6 +827,7 @@ static void declared(op *o)
     server_name(w->path, name);
     o->n_waiting = 1;
     sv_front_door_route(rt->door, w->host, name, w->path, op_route_done, o);
+    declare_over(rt, w->id.key);
 }
 
 static void worker_free(worker *w)
@@ -830,8 +847,12 @@ static void declare_bindings(const sv_super_msg *m, int fd, void *arg)
         if (o->rc == SV_OK)
             o->rc = sv_fail(&o->err, SV_EIO, "binding socket: %s", m ? m->text : "the supervisor is gone");
         sv_fd_closep(&fd);
+        sv_runtime *rt = o->rt;
+        char key[sizeof o->w->id.key];
+        memcpy(key, o->w->id.key, sizeof key);
         worker_free(o->w);
         op_done(o, o->rc);
+        declare_over(rt, key);
         return;
     }
     o->w->bindings = sv_http_listen(o->rt->o.bindings, fd, &o->w->id);
@@ -882,6 +903,12 @@ static void declare_begin(op *o)
         op_done(o, o->err.code);
         return;
     }
+    if (sv_smap_get(rt->declaring, sv_str_of(o->id->key))) { /* by another thread, at this moment */
+        o->next = rt->later;
+        rt->later = o;
+        return;
+    }
+    sv_smap_put(rt->declaring, sv_str_of(o->id->key), rt);
     worker *w = sv_xnew0(worker);
     w->rt = rt;
     w->id = *o->id;
@@ -1097,6 +1124,7 @@ sv_rc sv_runtime_new(sv_runtime **out, const sv_runtime_opts *opts, sv_err *err)
     snprintf(rt->run_dir, sizeof rt->run_dir, "%s", opts->run_dir);
     rt->workers = sv_smap_new();
     rt->found = sv_smap_new();
+    rt->declaring = sv_smap_new();
     pthread_mutex_init(&rt->mu, NULL);
     pthread_cond_init(&rt->cv, NULL);
     rt->super = sv_super_client_new(opts->loop, opts->super_fd, child_exited, rt);
@@ -1132,6 +1160,7 @@ sv_runtime *sv_runtime_free(sv_runtime *rt)
     }
     sv_smap_free(rt->workers);
     sv_smap_free(rt->found);
+    sv_smap_free(rt->declaring);
     sv_front_door_free(rt->door);
     sv_super_client_free(rt->super);
     pthread_cond_destroy(&rt->cv);

@@ -64,6 +64,8 @@ typedef struct child {
 
 typedef struct listener { int fd; char path[108]; } listener;
 
+typedef struct unsent { struct unsent *next; sv_super_msg m; int fd; } unsent;
+
 typedef enum super_state { SERVING, DRAIN_FRONT, DRAIN_WORK, DRAIN_ENGINE } super_state;
 
 typedef struct super {
@@ -73,6 +75,7 @@ typedef struct super {
     char run_dir[64];
     int front_fd, ctl, sig_fd, lock_fd;
     sv_watch *ctl_watch;
+    unsent *outbox, **outbox_tail; /* messages the daemon's socket has no room for yet, oldest first */
     sv_smap *listeners; /* path -> listener */
     child *children;
     sv_timer *deadline;
@@ -258,11 +261,10 @@ static void listener_drop(super *s, const char *path)
 
 /* ---- messages ---- */
 
-static void ctl_send(super *s, sv_super_msg *m, int fd)
+/* false: the socket is full. Anything else that is wrong is the daemon's end, which shows where we read. */
+static bool ctl_try(super *s, const sv_super_msg *m, int fd)
 {
-    if (s->ctl < 0)
-        return; /* inv. 3 */
-    struct iovec io = {m, sizeof *m};
+    struct iovec io = {(void *)(uintptr_t)m, sizeof *m};
     union { char b[CMSG_SPACE(sizeof(int))]; struct cmsghdr align; } u;
     struct msghdr h = {.msg_iov = &io, .msg_iovlen = 1};
     if (fd >= 0) {
@@ -274,8 +276,54 @@ static void ctl_send(super *s, sv_super_msg *m, int fd)
         c->cmsg_len = CMSG_LEN(sizeof(int));
         memcpy(CMSG_DATA(c), &fd, sizeof fd);
     }
-    if (sendmsg(s->ctl, &h, MSG_NOSIGNAL) < 0)
-        sv_log(SV_WARN, "super.send", "op=%u errno=%d", m->op, errno);
+    if (sendmsg(s->ctl, &h, MSG_NOSIGNAL) >= 0)
+        return true;
+    if (errno == EAGAIN || errno == ENOBUFS)
+        return false;
+    sv_log(SV_WARN, "super.send", "op=%u errno=%d", m->op, errno);
+    return true;
+}
+
+static void outbox_drop_first(super *s)
+{
+    unsent *u = s->outbox;
+    s->outbox = u->next;
+    if (!s->outbox)
+        s->outbox_tail = &s->outbox;
+    sv_fd_closep(&u->fd);
+    free(u);
+}
+
+/* As much as the socket takes; the rest when it is writable again. */
+static void outbox_flush(super *s)
+{
+    while (s->outbox && ctl_try(s, &s->outbox->m, s->outbox->fd))
+        outbox_drop_first(s);
+    if (s->ctl_watch)
+        sv_watch_set(s->ctl_watch, s->outbox ? EPOLLIN | EPOLLOUT : EPOLLIN);
+}
+
+/* Messages keep their order; those that a slow daemon cannot take yet wait (a LIST of many Workers is longer than a socket's buffer). */
+static void ctl_send(super *s, sv_super_msg *m, int fd)
+{
+    if (s->ctl < 0)
+        return; /* inv. 3 */
+    if (!s->outbox && ctl_try(s, m, fd))
+        return;
+    unsent *u = sv_xnew0(unsent);
+    *u = (unsent){.m = *m, .fd = fd >= 0 ? fcntl(fd, F_DUPFD_CLOEXEC, 3) : -1};
+    *s->outbox_tail = u;
+    s->outbox_tail = &u->next;
+    outbox_flush(s);
+}
+
+/* The pair with a daemon that is gone. */
+static void ctl_close(super *s)
+{
+    s->ctl_watch = sv_watch_remove(s->ctl_watch);
+    sv_fd_closep(&s->ctl);
+    while (s->outbox)
+        outbox_drop_first(s);
 }
 
 static void reply_fail(super *s, uint32_t seq, const sv_err *err)
@@ -389,10 +437,10 @@ static int daemon_pair(super *s)
     int sv[2];
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sv) < 0)
         return -1;
-    s->ctl_watch = sv_watch_remove(s->ctl_watch);
-    sv_fd_closep(&s->ctl);
+    ctl_close(s);
     s->ctl = sv[0];
     fcntl(s->ctl, F_SETFL, O_NONBLOCK);
+    setsockopt(s->ctl, SOL_SOCKET, SO_SNDBUF, &(int){4096}, sizeof(int)); /* small on purpose: what a thousand Workers need happens with five */
     s->ctl_watch = sv_loop_watch(s->loop, s->ctl, EPOLLIN, ctl_ready, s);
     return sv[1];
 }
@@ -606,7 +654,8 @@ static void on_request(super *s, sv_super_msg *m, int *fds, int n_fds)
 static void ctl_ready(void *arg, int fd, uint32_t events)
 {
     super *s = arg;
-    (void)events;
+    if (events & EPOLLOUT)
+        outbox_flush(s);
     for (;;) {
         sv_super_msg m;
         struct iovec io = {&m, sizeof m};
@@ -616,8 +665,7 @@ static void ctl_ready(void *arg, int fd, uint32_t events)
         if (n < 0 && errno == EAGAIN)
             return;
         if (n <= 0) { /* the daemon is gone; its exit is reaped and it starts again with a new pair */
-            s->ctl_watch = sv_watch_remove(s->ctl_watch);
-            sv_fd_closep(&s->ctl);
+            ctl_close(s);
             return;
         }
         int fds[8], n_fds = 0;
@@ -688,8 +736,7 @@ static void super_done(super *s)
     }
     sv_smap_free(s->listeners);
     sv_timer_free(s->deadline);
-    sv_watch_remove(s->ctl_watch);
-    sv_fd_closep(&s->ctl);
+    ctl_close(s);
     sv_fd_closep(&s->front_fd);
     sv_fd_closep(&s->sig_fd);
     sv_loop_free(s->loop);
@@ -701,6 +748,7 @@ sv_rc sv_super_run(const sv_super_opts *opts, sv_err *err)
     sv_super_opts o = *opts;
     o.drain_ms = o.drain_ms ? o.drain_ms : 10000;
     super s = {.opts = &o, .front_fd = -1, .ctl = -1, .sig_fd = -1, .lock_fd = -1, .listeners = sv_smap_new()};
+    s.outbox_tail = &s.outbox;
     s.loop = sv_loop_new();
     s.deadline = sv_timer_new(s.loop, drain_over, &s);
     sigset_t set;
