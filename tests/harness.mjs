@@ -136,6 +136,7 @@ export class Platform {
   // Starts `selvedge serve` on a free port and waits until its API answers. opts: {data, args, exe, port}
   static async start(opts = {}) {
     const p = new Platform();
+    Platform.last = p;
     p.exe = opts.exe ?? process.env.SELVEDGE_EXE ?? path.join(root, 'build/selvedge');
     p.owns_data = !opts.data;
     p.data = opts.data ?? temp_dir('data');

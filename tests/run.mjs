@@ -32,8 +32,10 @@ async function configure(dir, options, env) {
 // Counts what cmocka prints for each test.
 function count_cmocka(suite, output) {
   let failed = 0;
+  const seen = new Set(); // a failed test is listed again at the end
   for (const [, mark, name] of output.matchAll(/^\[ +(OK|FAILED|SKIPPED) +\] (\S+)$/gm))
-    if (mark === 'OK') counts.passed++;
+    if (seen.has(name)) continue;
+    else if (seen.add(name) && mark === 'OK') counts.passed++;
     else if (mark === 'SKIPPED') { counts.skipped++; console.log(`skipped ${suite}: ${name}`); }
     else { failed++; }
   counts.failed += failed;
@@ -123,7 +125,9 @@ async function system() {
   });
   for (const file of files('faults')) {
     heading(path.basename(file));
+    const before = counts.failed;
     await (await import(file)).run(test);
+    if (counts.failed > before) console.log(Platform.last.log.slice(-6000).replace(/^/gm, '        log: '));
   }
 }
 

@@ -492,7 +492,7 @@ static void a_slow_query_stands_in_nobody_elses_way(void **state)
         atomic_store(&hogs[i].job.cancel, true);
     for (int i = 0; i < SLOW; i++) {
         sem_wait(&hogs[i].done);
-        assert_int_equal(hogs[i].rc, SV_ECANCELED);
+        assert_true(hogs[i].rc == SV_ECANCELED || hogs[i].rc == SV_ELIMIT); /* on a slow machine its own time may be up before */
     }
     sem_wait(&behind.done);
     assert_int_equal(behind.value, 8);
