@@ -848,17 +848,19 @@ void sv_vec_calibrate(sv_vec_state *s, const _Atomic bool *stop)
     scratch *x = get_scratch();
     if (!make_trial(t, x, &w))
         goto out; /* nearly everything is dead: the defaults do */
+    /* Largest products belong to the longest vectors, for which estimates err most, and queries made of them are easier than others. */
+    const uint32_t spare = s->config.metric == SV_VEC_DOT ? 2 : 1;
     float us = 0;
     uint32_t found = UNREACHED;
     for (size_t i = 0; i < SV_LEN(candidates) && found == UNREACHED && !atomic_load(stop); i++)
         if (measure(t, x, &w, SV_VEC_PLAN_BITS, candidates[i], &us) >= ENOUGH)
-            found = candidates[i] + candidates[i] / 2; /* 48 queries are few, and a code more costs little */
+            found = (candidates[i] + candidates[i] / 2) * spare; /* 48 queries are few, and a code more costs little */
     atomic_store(&s->bits_us, us);
     atomic_store(&s->bits_effort, found);
     found = n_graph ? UNREACHED : 0;
     for (size_t i = 0; i < SV_LEN(widths) && found == UNREACHED && !atomic_load(stop); i++)
         if (measure(t, x, &w, SV_VEC_PLAN_GRAPH, widths[i], &us) >= ENOUGH)
-            found = widths[i] + widths[i] / 4;
+            found = (widths[i] + widths[i] / 4) * spare;
     atomic_store(&s->graph_us, us);
     atomic_store(&s->graph_effort, found);
     s->calibrated_n = w.view.n;
