@@ -802,7 +802,7 @@ static void a_slow_reader_stops_the_producer(void **state)
     char *a = hear(fd, NULL);
     assert_int_equal(strlen(strstr(a, "\r\n\r\n") + 4), FLOOD);
     assert_in_range(most_waiting, 1, MEASURE + 8192);
-    assert_true(n_drained > 1);
+    assert_true(n_drained >= 1);
     free(a);
     close(fd);
     await(&n_after, 1);
