@@ -58,10 +58,7 @@ struct sv_accounts {
     char first_id[33];
     pthread_rwlock_t lock; /* guards `table`; nothing is taken while it is held */
     table *table;
-    pthread_t watch;
-    bool has_watch, stopping;
-    pthread_mutex_t watch_lock; /* guards `stopping` */
-    pthread_cond_t watch_cond;
+    sv_ticker *watch;
 };
 
 /* ---- the table in memory ---- */
@@ -164,36 +161,21 @@ static sv_rc reload(sv_accounts *a, sv_err *err)
     return SV_OK;
 }
 
-static bool stopped_within(sv_accounts *a, int64_t ms)
-{
-    struct timespec at;
-    clock_gettime(CLOCK_MONOTONIC, &at);
-    at.tv_sec += ms / 1000;
-    pthread_mutex_lock(&a->watch_lock);
-    while (!a->stopping && pthread_cond_timedwait(&a->watch_cond, &a->watch_lock, &at) != ETIMEDOUT)
-        ;
-    bool stopping = a->stopping;
-    pthread_mutex_unlock(&a->watch_lock);
-    return stopping;
-}
-
-static void *watch_main(void *arg)
+/* Another process may have made or revoked a token. */
+static void look_for_changes(void *arg)
 {
     static sv_log_gate gate;
     sv_accounts *a = arg;
-    while (!stopped_within(a, POLL_MS)) {
-        int64_t now = 0;
-        sv_err err = {0};
-        pthread_rwlock_rdlock(&a->lock);
-        int64_t known = a->table->generation;
-        pthread_rwlock_unlock(&a->lock);
-        sv_rc rc = sv_db_read(a->db, read_generation, &now, &err);
-        if (rc == SV_OK && now != known)
-            rc = reload(a, &err);
-        if (rc != SV_OK && sv_log_may(&gate, 1))
-            sv_log(SV_WARN, "account.watch", "error='%s' tokens=unchanged", err.msg);
-    }
-    return NULL;
+    int64_t now = 0;
+    sv_err err = {0};
+    pthread_rwlock_rdlock(&a->lock);
+    int64_t known = a->table->generation;
+    pthread_rwlock_unlock(&a->lock);
+    sv_rc rc = sv_db_read(a->db, read_generation, &now, &err);
+    if (rc == SV_OK && now != known)
+        rc = reload(a, &err);
+    if (rc != SV_OK && sv_log_may(&gate, 1))
+        sv_log(SV_WARN, "account.watch", "error='%s' tokens=unchanged", err.msg);
 }
 
 /* ---- keys and the first start ---- */
@@ -349,16 +331,9 @@ sv_rc sv_accounts_open(sv_accounts **out, const char *data_dir, sv_err *err)
 {
     SV_AUTO(sv_accounts_closep) sv_accounts *a = sv_xnew0(sv_accounts);
     pthread_rwlock_init(&a->lock, NULL);
-    pthread_mutex_init(&a->watch_lock, NULL);
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&a->watch_cond, &attr);
-    pthread_condattr_destroy(&attr);
     if (open_files(a, data_dir, err) != SV_OK || reload(a, err) != SV_OK)
         return err->code;
-    a->watch = sv_thread_start("account", watch_main, a);
-    a->has_watch = true;
+    a->watch = sv_ticker_new("account", POLL_MS, look_for_changes, a);
     *out = SV_TAKE(a);
     return SV_OK;
 }
@@ -367,17 +342,9 @@ sv_accounts *sv_accounts_close(sv_accounts *a)
 {
     if (!a)
         return NULL;
-    if (a->has_watch) {
-        pthread_mutex_lock(&a->watch_lock);
-        a->stopping = true;
-        pthread_cond_signal(&a->watch_cond);
-        pthread_mutex_unlock(&a->watch_lock);
-        pthread_join(a->watch, NULL);
-    }
+    sv_ticker_free(a->watch);
     sv_db_close(a->db);
     table_free(a->table);
-    pthread_cond_destroy(&a->watch_cond);
-    pthread_mutex_destroy(&a->watch_lock);
     pthread_rwlock_destroy(&a->lock);
     explicit_bzero(a, sizeof *a);
     free(a);

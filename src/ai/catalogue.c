@@ -30,7 +30,6 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/log.h"
-#include "base/thread.h"
 #include "base/time.h"
 
 extern const unsigned char sv_catalogue_json[]; /* catalogue.json, embedded at build time */
@@ -393,25 +392,18 @@ sv_rc sv_catalogue_refresh(sv_catalogue *c, bool force, sv_err *err)
     return rc;
 }
 
-static void *watch(void *arg)
+static void watch(void *arg)
 {
-    sv_catalogue *c = arg;
-    while (!atomic_load(&c->stop)) {
-        usleep(WATCH_MS * 1000);
-        sv_err err = {0};
-        static sv_log_gate gate;
-        if (sv_catalogue_refresh(c, false, &err) != SV_OK && sv_log_may(&gate, 2))
-            sv_log(SV_WARN, "models.reload", "error='%s'", err.msg);
-    }
-    return NULL;
+    sv_err err = {0};
+    static sv_log_gate gate;
+    if (sv_catalogue_refresh(arg, false, &err) != SV_OK && sv_log_may(&gate, 2))
+        sv_log(SV_WARN, "models.reload", "error='%s'", err.msg);
 }
 
 void sv_catalogue_watch(sv_catalogue *c)
 {
-    if (c->watching)
-        return;
-    c->watching = true;
-    c->watcher = sv_thread_start("models", watch, c);
+    if (!c->watcher)
+        c->watcher = sv_ticker_new("models", WATCH_MS, watch, c);
 }
 
 /* ---- open, close ---- */
@@ -450,10 +442,7 @@ sv_catalogue *sv_catalogue_close(sv_catalogue *c)
 {
     if (!c)
         return NULL;
-    if (c->watching) {
-        atomic_store(&c->stop, true);
-        pthread_join(c->watcher, NULL);
-    }
+    sv_ticker_free(c->watcher);
     models_unref(c->current);
     sv_db_close(c->db);
     pthread_mutex_destroy(&c->lock);

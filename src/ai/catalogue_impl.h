@@ -8,6 +8,7 @@
 #include "ai/catalogue.h"
 #include "base/map.h"
 #include "base/mem.h"
+#include "base/thread.h"
 #include "db/db.h"
 
 /* One state of the catalogue: immutable once it is current, freed with its last reference. */
@@ -26,9 +27,7 @@ struct sv_catalogue {
     sv_models *current;
     uint64_t stamp;         /* of the files, before current was read */
     pthread_mutex_t loading; /* one reload at a time; lock may be taken while it is held */
-    pthread_t watcher;
-    bool watching;
-    atomic_bool stop;
+    sv_ticker *watcher; /* NULL: not watching */
 };
 
 /* Reads everything again if a file changed since (or `force`). What was current stays so on failure. */

@@ -1,4 +1,4 @@
-/* thread.c - named threads, the bounded queue, the job pool */
+/* thread.c - named threads, the bounded queue, the job pool, the ticker */
 #include "base/thread.h"
 
 #include <errno.h>
@@ -38,6 +38,27 @@ pthread_t sv_thread_start(const char *name, void *(*fn)(void *), void *arg)
     return t;
 }
 
+/* CLOCK_MONOTONIC, as the conditions below wait by. */
+static struct timespec after_ms(int64_t ms)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    t.tv_sec += ms / 1000;
+    t.tv_nsec += (long)(ms % 1000) * 1000000;
+    t.tv_sec += t.tv_nsec / 1000000000;
+    t.tv_nsec %= 1000000000;
+    return t;
+}
+
+static void cond_init(pthread_cond_t *c)
+{
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(c, &attr);
+    pthread_condattr_destroy(&attr);
+}
+
 struct sv_queue {
     pthread_mutex_t lock; /* guards all below; nothing else is taken while it is held */
     pthread_cond_t filled;
@@ -50,11 +71,7 @@ sv_queue *sv_queue_new(size_t max)
 {
     sv_queue *q = sv_xnew0(sv_queue);
     pthread_mutex_init(&q->lock, NULL);
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&q->filled, &attr);
-    pthread_condattr_destroy(&attr);
+    cond_init(&q->filled);
     q->max = max ? max : 1;
     return q;
 }
@@ -98,14 +115,7 @@ bool sv_queue_post(sv_queue *q, void *item)
 
 void *sv_queue_take(sv_queue *q, int timeout_ms)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    if (timeout_ms > 0) {
-        until.tv_sec += timeout_ms / 1000;
-        until.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
-        until.tv_sec += until.tv_nsec / 1000000000;
-        until.tv_nsec %= 1000000000;
-    }
+    struct timespec until = after_ms(timeout_ms > 0 ? timeout_ms : 0);
     pthread_mutex_lock(&q->lock);
     while (q->n == 0 && !q->closed) {
         if (timeout_ms < 0)
@@ -175,5 +185,62 @@ sv_jobs *sv_jobs_free(sv_jobs *j)
     sv_queue_free(j->queue);
     free(j->threads);
     free(j);
+    return NULL;
+}
+
+struct sv_ticker {
+    pthread_t thread;
+    pthread_mutex_t lock; /* guards stopping; not held while fn runs */
+    pthread_cond_t stop;
+    bool stopping;
+    int64_t period_ms;
+    void (*fn)(void *);
+    void *arg;
+};
+
+/* false: stopping. */
+static bool period_over(sv_ticker *t)
+{
+    struct timespec until = after_ms(t->period_ms);
+    pthread_mutex_lock(&t->lock);
+    while (!t->stopping && pthread_cond_timedwait(&t->stop, &t->lock, &until) != ETIMEDOUT) {
+    }
+    bool go_on = !t->stopping;
+    pthread_mutex_unlock(&t->lock);
+    return go_on;
+}
+
+static void *tick(void *arg)
+{
+    sv_ticker *t = arg;
+    while (period_over(t))
+        t->fn(t->arg);
+    return NULL;
+}
+
+sv_ticker *sv_ticker_new(const char *name, int64_t period_ms, void (*fn)(void *arg), void *arg)
+{
+    sv_ticker *t = sv_xnew0(sv_ticker);
+    t->period_ms = period_ms;
+    t->fn = fn;
+    t->arg = arg;
+    pthread_mutex_init(&t->lock, NULL);
+    cond_init(&t->stop);
+    t->thread = sv_thread_start(name, tick, t);
+    return t;
+}
+
+sv_ticker *sv_ticker_free(sv_ticker *t)
+{
+    if (!t)
+        return NULL;
+    pthread_mutex_lock(&t->lock);
+    t->stopping = true;
+    pthread_cond_signal(&t->stop);
+    pthread_mutex_unlock(&t->lock);
+    pthread_join(t->thread, NULL);
+    pthread_cond_destroy(&t->stop);
+    pthread_mutex_destroy(&t->lock);
+    free(t);
     return NULL;
 }

@@ -1,4 +1,4 @@
-/* thread.h - threads that meet at queues; a pool for work that blocks
+/* thread.h - threads that meet at queues; a pool for work that blocks; a call every so often
  * What is posted is given: the sender does not touch it afterwards. */
 #ifndef SV_BASE_THREAD_H
 #define SV_BASE_THREAD_H
@@ -25,5 +25,10 @@ typedef struct sv_jobs sv_jobs;
 sv_jobs *sv_jobs_new(int n_threads, size_t max_queued);
 bool sv_jobs_post(sv_jobs *j, void (*fn)(void *arg), void *arg); /* false: full; arg is still the caller's */
 sv_jobs *sv_jobs_free(sv_jobs *j);                               /* runs what is queued, then joins */
+
+/* A thread that calls fn every period_ms, the first time after one period. */
+typedef struct sv_ticker sv_ticker;
+sv_ticker *sv_ticker_new(const char *name, int64_t period_ms, void (*fn)(void *arg), void *arg);
+sv_ticker *sv_ticker_free(sv_ticker *t); /* waits for a call in progress, starts no other. NULL is fine; returns NULL */
 
 #endif

@@ -5,6 +5,8 @@
 
 #include <cmocka.h>
 
+#include <unistd.h>
+
 #include "base/mem.h"
 #include "base/thread.h"
 #include "base/time.h"
@@ -76,6 +78,24 @@ static void every_accepted_job_runs_before_the_pool_is_gone(void **state)
     assert_int_equal(done, posted);
 }
 
+static void a_ticker_calls_again_and_again_and_never_after_its_end(void **state)
+{
+    (void)state;
+    int n = 0;
+    sv_ticker *t = sv_ticker_new("ticker", 1, count, &n);
+    while (__atomic_load_n(&n, __ATOMIC_RELAXED) < 5)
+        sched_yield();
+    assert_null(sv_ticker_free(t));
+    int at_the_end = n;
+    usleep(5000);
+    assert_int_equal(n, at_the_end);
+    int none = 0;
+    int64_t start = sv_mono_ms();
+    sv_ticker_free(sv_ticker_new("ticker", 3600000, count, &none)); /* its end does not wait for the period */
+    assert_true(sv_mono_ms() - start < 60000);
+    assert_int_equal(none, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -83,6 +103,7 @@ int main(void)
         cmocka_unit_test(a_closed_queue_gives_what_is_left_and_takes_no_more),
         cmocka_unit_test(a_take_times_out),
         cmocka_unit_test(every_accepted_job_runs_before_the_pool_is_gone),
+        cmocka_unit_test(a_ticker_calls_again_and_again_and_never_after_its_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

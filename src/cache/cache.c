@@ -47,11 +47,9 @@ struct sv_cache {
     char *folder;
     int64_t max_bytes, max_entry;
     pthread_mutex_t lock; /* guards what follows; nothing is called while it is held */
-    pthread_cond_t nap;
     int64_t touched[N_TOUCHED]; /* ids used since the last sweep */
     size_t n_touched;
-    bool stopping, started;
-    pthread_t sweeper;
+    sv_ticker *sweeper;
 };
 
 /* ---- keys and files ---- */
@@ -460,25 +458,11 @@ sv_rc sv_cache_sweep(sv_cache *c, sv_err *err)
     return rc;
 }
 
-static void *sweep_always(void *arg)
+static void sweep_now(void *arg)
 {
-    sv_cache *c = arg;
-    pthread_mutex_lock(&c->lock);
-    while (!c->stopping) {
-        struct timespec until;
-        clock_gettime(CLOCK_REALTIME, &until);
-        until.tv_sec += SWEEP_S;
-        pthread_cond_timedwait(&c->nap, &c->lock, &until);
-        if (c->stopping)
-            break;
-        pthread_mutex_unlock(&c->lock);
-        sv_err err = {0};
-        if (sv_cache_sweep(c, &err) != SV_OK)
-            sv_log(SV_WARN, "cache.sweep", "error='%s' again_in_s=%d", err.msg, SWEEP_S);
-        pthread_mutex_lock(&c->lock);
-    }
-    pthread_mutex_unlock(&c->lock);
-    return NULL;
+    sv_err err = {0};
+    if (sv_cache_sweep(arg, &err) != SV_OK)
+        sv_log(SV_WARN, "cache.sweep", "error='%s' again_in_s=%d", err.msg, SWEEP_S);
 }
 
 /* ---- life ---- */
@@ -530,13 +514,11 @@ sv_rc sv_cache_open(sv_cache **out, const char *data_dir, int64_t max_bytes, int
     c->max_bytes = max_bytes;
     c->max_entry = max_entry;
     pthread_mutex_init(&c->lock, NULL);
-    pthread_cond_init(&c->nap, NULL);
     if (open_folder(c, data_dir, err) != SV_OK) {
         sv_cache_close(c);
         return err->code;
     }
-    c->sweeper = sv_thread_start("cache-sweeper", sweep_always, c);
-    c->started = true;
+    c->sweeper = sv_ticker_new("cache-sweeper", SWEEP_S * 1000, sweep_now, c);
     *out = c;
     return SV_OK;
 }
@@ -545,15 +527,8 @@ sv_cache *sv_cache_close(sv_cache *c)
 {
     if (!c)
         return NULL;
-    if (c->started) {
-        pthread_mutex_lock(&c->lock);
-        c->stopping = true;
-        pthread_cond_broadcast(&c->nap);
-        pthread_mutex_unlock(&c->lock);
-        pthread_join(c->sweeper, NULL);
-    }
+    sv_ticker_free(c->sweeper);
     sv_db_close(c->db);
-    pthread_cond_destroy(&c->nap);
     pthread_mutex_destroy(&c->lock);
     free(c->folder);
     free(c);

@@ -56,10 +56,11 @@ struct sv_kvs {
     sv_db *db;
     char *folder; /* of big values */
     pthread_mutex_t lock;
-    pthread_cond_t more, nap;
+    pthread_cond_t more;
     sv_kvs_write *first, **last;
     bool stopping;
-    pthread_t writer, sweeper;
+    pthread_t writer;
+    sv_ticker *sweeper;
     bool started;
 };
 
@@ -768,25 +769,11 @@ sv_rc sv_kvs_sweep(sv_kvs *kv, sv_err *err)
     return rc;
 }
 
-static void *sweep_always(void *arg)
+static void sweep_now(void *arg)
 {
-    sv_kvs *kv = arg;
-    pthread_mutex_lock(&kv->lock);
-    while (!kv->stopping) {
-        struct timespec until;
-        clock_gettime(CLOCK_REALTIME, &until);
-        until.tv_sec += SWEEP_S;
-        pthread_cond_timedwait(&kv->nap, &kv->lock, &until);
-        if (kv->stopping)
-            break;
-        pthread_mutex_unlock(&kv->lock);
-        sv_err err = {0};
-        if (sv_kvs_sweep(kv, &err) != SV_OK)
-            sv_log(SV_WARN, "kv.sweep", "error='%s' again_in_s=%d", err.msg, SWEEP_S);
-        pthread_mutex_lock(&kv->lock);
-    }
-    pthread_mutex_unlock(&kv->lock);
-    return NULL;
+    sv_err err = {0};
+    if (sv_kvs_sweep(arg, &err) != SV_OK)
+        sv_log(SV_WARN, "kv.sweep", "error='%s' again_in_s=%d", err.msg, SWEEP_S);
 }
 
 /* ---- life ---- */
@@ -846,13 +833,12 @@ sv_rc sv_kvs_open(sv_kvs **out, const char *data_dir, sv_err *err)
     kv->last = &kv->first;
     pthread_mutex_init(&kv->lock, NULL);
     pthread_cond_init(&kv->more, NULL);
-    pthread_cond_init(&kv->nap, NULL);
     if (open_folder(kv, data_dir, err) != SV_OK || sweep_folder(kv, err) != SV_OK) {
         sv_kvs_close(kv);
         return err->code;
     }
     kv->writer = sv_thread_start("kv-writer", write_all, kv);
-    kv->sweeper = sv_thread_start("kv-sweeper", sweep_always, kv);
+    kv->sweeper = sv_ticker_new("kv-sweeper", SWEEP_S * 1000, sweep_now, kv);
     kv->started = true;
     *out = kv;
     return SV_OK;
@@ -862,18 +848,16 @@ sv_kvs *sv_kvs_close(sv_kvs *kv)
 {
     if (!kv)
         return NULL;
+    sv_ticker_free(kv->sweeper);
     if (kv->started) {
         pthread_mutex_lock(&kv->lock);
         kv->stopping = true;
         pthread_cond_broadcast(&kv->more);
-        pthread_cond_broadcast(&kv->nap);
         pthread_mutex_unlock(&kv->lock);
         pthread_join(kv->writer, NULL);
-        pthread_join(kv->sweeper, NULL);
     }
     sv_db_close(kv->db);
     pthread_cond_destroy(&kv->more);
-    pthread_cond_destroy(&kv->nap);
     pthread_mutex_destroy(&kv->lock);
     free(kv->folder);
     free(kv);
