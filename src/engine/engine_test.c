@@ -3,6 +3,7 @@
  * Each test has an engine of its own in a child process. What it says is compared with one sequence computed token by token here, without
  * scheduler, pages of others or sampler, and with the text that the story model's author published. */
 #include <errno.h>
+#include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/prctl.h>
@@ -19,6 +20,7 @@
 #include "engine/engine.h"
 #include "engine/inspect.h"
 #include "engine/wire.h"
+#include "models/encoder.h"
 #include "models/llm.h"
 
 #include <setjmp.h>
@@ -103,9 +105,11 @@ static int stop_engine(bench *b, int sig)
 static void bench_close(bench *b)
 {
     sv_err err = {0};
-    sv_engine_client_free(b->client);
-    int status = stop_engine(b, SIGTERM);
-    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    if (b->client) { /* else the test has stopped the engine */
+        b->client = sv_engine_client_free(b->client);
+        int status = stop_engine(b, SIGTERM);
+        assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    }
     sv_timer_free(b->guard);
     sv_loop_free(b->loop);
     close(b->listen_fd);
@@ -974,6 +978,258 @@ static void a_client_that_asks_and_never_reads_is_cut_off(void **state)
     bench_close(b);
 }
 
+/* --- encoders -------------------------------------------------------------------------------------------------------- */
+
+#define ENCODER(name) SV_SOURCE_ROOT "/tests/reference/encoders/" name
+
+typedef struct vectors {
+    bench *b;
+    sv_gen *gen;
+    int n_done;
+    sv_rc rc;
+    sv_err err;
+    int32_t n, dim, n_tokens;
+    sv_buf v, labels;
+    struct vectors *victim; /* canceled by on_vectors */
+} vectors;
+
+static void on_vectors(sv_gen *g, sv_rc rc, const sv_vectors *v, const sv_err *err, void *arg)
+{
+    vectors *a = arg;
+    assert_ptr_equal(g, a->gen);
+    assert_true((rc == SV_OK) == (v != NULL) && (rc == SV_OK) == (err == NULL));
+    a->n_done++;
+    a->rc = rc;
+    if (err)
+        a->err = *err;
+    if (v) {
+        a->n = v->n;
+        a->dim = v->dim;
+        a->n_tokens = v->n_tokens;
+        sv_buf_add(&a->v, v->v, (size_t)v->n * (size_t)v->dim * sizeof(float));
+        sv_buf_add(&a->labels, v->labels.p, v->labels.n);
+    }
+    if (a->victim) {
+        sv_gen_cancel(a->victim->gen);
+        one_less(a->b);
+    }
+    one_less(a->b);
+}
+
+static void vectors_done(vectors *a)
+{
+    sv_buf_done(&a->v);
+    sv_buf_done(&a->labels);
+}
+
+static void ask_vectors(bench *b, vectors *a, const sv_encode_opts *opts)
+{
+    sv_encode_opts o = *opts;
+    sv_err err = {0};
+    vectors_done(a);
+    *a = (vectors){.b = b, .victim = a->victim};
+    o.tenant = "tenant";
+    o.on_done = on_vectors;
+    o.arg = a;
+    assert_int_equal(sv_engine_encode(&a->gen, b->client, &o, &err), SV_OK);
+    b->n_open++;
+}
+
+static json_t *copies_of(const char *text, int n)
+{
+    json_t *list = json_array();
+    for (int i = 0; i < n; i++)
+        json_array_append_new(list, json_string(text));
+    return list;
+}
+
+static void the_encoder_alone(float *out, int32_t *n_tokens, const char *path, const char *text, const char *second, sv_encoder_want want)
+{
+    SV_AUTO(sv_encoder_closep) sv_encoder *e = NULL;
+    SV_AUTO(sv_encoder_ws_freep) sv_encoder_ws *ws = NULL;
+    SV_AUTO(sv_pool_freep) sv_pool *pool = sv_pool_new(1);
+    sv_err err = {0};
+    sv_tokens t = {0};
+    sv_encoder_seq seq = {.out = out};
+    sv_str pair = second ? sv_str_of(second) : (sv_str){0};
+    assert_int_equal(sv_encoder_open(&e, path, &err), SV_OK);
+    assert_int_equal(sv_encoder_ws_new(&ws, e, 64, &err), SV_OK);
+    assert_int_equal(sv_encoder_tokens(e, &(sv_encoder_text){.text = sv_str_of(text), .pair = second ? &pair : NULL}, &t, &seq.n_first, &err), SV_OK);
+    seq.tokens = t.v;
+    seq.n_tokens = (int32_t)t.n;
+    *n_tokens += seq.n_tokens;
+    sv_encoder_run(e, ws, pool, &seq, 1, want);
+    free(t.v);
+}
+
+static void vectors_and_classes_come_through_the_socket_as_computed_alone(void **state)
+{
+    (void)state;
+    bench *b = bench_open(&(sv_engine_opts){.n_threads = 2});
+    SV_AUTO(sv_json_decrefp) json_t *texts = json_pack("[s,s]", "bread and water", "a river"),
+                                   *pairs = json_pack("[[s,s],s]", "this film", "is great", "music");
+    vectors mean = {0}, cls = {0}, classes = {0};
+    answer a = {0};
+    ask_vectors(b, &mean, &(sv_encode_opts){.model_path = ENCODER("bert"), .texts = texts, .want = SV_ENCODE_MEAN});
+    ask_vectors(b, &cls, &(sv_encode_opts){.model_path = ENCODER("bert"), .texts = texts, .want = SV_ENCODE_CLS});
+    ask_vectors(b, &classes, &(sv_encode_opts){.model_path = ENCODER("bert-classifier"), .texts = pairs, .want = SV_ENCODE_LOGITS});
+    ask(b, &a, &(sv_gen_opts){.model_path = TINY("f32"), .prompt = SV_STR("AbcDEf"), .max_tokens = 20}); /* on the same connection */
+    run(b);
+    assert_int_equal(a.rc, SV_OK);
+
+    const vectors *both[] = {&mean, &cls};
+    for (int k = 0; k < 2; k++) {
+        float want[2][256];
+        int32_t n_tokens = 0;
+        the_encoder_alone(want[0], &n_tokens, ENCODER("bert"), "bread and water", NULL, k == 0 ? SV_WANT_MEAN : SV_WANT_CLS);
+        the_encoder_alone(want[1], &n_tokens, ENCODER("bert"), "a river", NULL, k == 0 ? SV_WANT_MEAN : SV_WANT_CLS);
+        assert_int_equal(both[k]->rc, SV_OK);
+        assert_int_equal(both[k]->n, 2);
+        assert_int_equal(both[k]->n_tokens, n_tokens);
+        assert_string_equal(sv_buf_cstr(&both[k]->labels), "[]");
+        for (int32_t i = 0; i < 2; i++) {
+            double sum = 0;
+            for (int32_t d = 0; d < both[k]->dim; d++)
+                sum += (double)want[i][d] * (double)want[i][d];
+            for (int32_t d = 0; d < both[k]->dim; d++) /* rounding: one reciprocal of float32, and that of the length */
+                assert_true(fabs(((const float *)both[k]->v.p)[i * both[k]->dim + d] - (double)want[i][d] / sqrt(sum)) < 1e-6);
+        }
+    }
+    float want[2][8];
+    int32_t n_tokens = 0;
+    the_encoder_alone(want[0], &n_tokens, ENCODER("bert-classifier"), "this film", "is great", SV_WANT_LOGITS);
+    the_encoder_alone(want[1], &n_tokens, ENCODER("bert-classifier"), "music", NULL, SV_WANT_LOGITS);
+    assert_int_equal(classes.rc, SV_OK);
+    assert_int_equal(classes.n, 2);
+    assert_int_equal(classes.n_tokens, n_tokens);
+    for (int i = 0; i < 2; i++)
+        assert_memory_equal((const float *)classes.v.p + i * classes.dim, want[i], (size_t)classes.dim * sizeof(float));
+    SV_AUTO(sv_json_decrefp) json_t *labels = json_loads(sv_buf_cstr(&classes.labels), 0, NULL);
+    assert_int_equal(json_array_size(labels), classes.dim);
+    done(&a);
+    vectors_done(&mean);
+    vectors_done(&cls);
+    vectors_done(&classes);
+    bench_close(b);
+}
+
+static void refusals_of_encoders_leave_the_connection_as_it_is(void **state)
+{
+    (void)state;
+    bench *b = bench_open(&(sv_engine_opts){.n_threads = 1});
+    char absent[128];
+    snprintf(absent, sizeof absent, "%s/absent", b->dir);
+    SV_AUTO(sv_json_decrefp) json_t *one = copies_of("x", 1);
+    SV_AUTO(sv_buf_donep) sv_buf text;
+    sv_buf_init(&text, 0);
+    for (int i = 0; i < 100; i++)
+        sv_buf_adds(&text, "a river ");
+    SV_AUTO(sv_json_decrefp) json_t *longer = copies_of(sv_buf_cstr(&text), 1);
+    const struct { sv_encode_opts o; sv_rc rc; int api_code; const char *word; } cases[] = {
+        {{.model_path = absent, .texts = one}, SV_ENOENT, 0, "absent"},
+        {{.model_path = TINY("f32"), .texts = one}, SV_EFORMAT, 0, "no text encoder"},
+        {{.model_path = ENCODER("bert"), .texts = one, .want = SV_ENCODE_LOGITS}, SV_EINVAL, 0, "no classes"},
+        {{.model_path = ENCODER("bert"), .texts = longer}, SV_ELIMIT, 5021, "tokens"},
+        {{.model_path = ENCODER("bert"), .texts = longer, .cut = true}, SV_OK, 0, ""},
+    };
+    for (size_t i = 0; i < SV_LEN(cases); i++) {
+        vectors a = {0};
+        ask_vectors(b, &a, &cases[i].o);
+        run(b);
+        assert_int_equal(a.rc, cases[i].rc);
+        assert_int_equal(a.err.api_code, cases[i].api_code);
+        if (!strstr(a.err.msg, cases[i].word))
+            fail_msg("'%s' does not say '%s'", a.err.msg, cases[i].word);
+        vectors_done(&a);
+    }
+    sv_err err = {0};
+    sv_gen *g = NULL;
+    SV_AUTO(sv_json_decrefp) json_t *many = copies_of("x", SV_ENCODE_MAX_TEXTS + 1);
+    assert_int_equal(sv_engine_encode(&g, b->client, &(sv_encode_opts){.model_path = ENCODER("bert"), .texts = many, .on_done = on_vectors}, &err), SV_EINVAL);
+    assert_int_equal(stat_of(b, "connections"), 1);
+    bench_close(b);
+}
+
+static void a_canceled_encoding_leaves_the_others_alone(void **state)
+{
+    (void)state;
+    bench *b = bench_open(&(sv_engine_opts){.n_threads = 1});
+    SV_AUTO(sv_json_decrefp) json_t *one = copies_of("a river", 1), *many = copies_of("a river", SV_ENCODE_MAX_TEXTS);
+    vectors victim = {0}, other = {0}, first = {.victim = &victim};
+    ask_vectors(b, &first, &(sv_encode_opts){.model_path = ENCODER("bert"), .texts = one});
+    ask_vectors(b, &victim, &(sv_encode_opts){.model_path = ENCODER("bert"), .texts = many});
+    ask_vectors(b, &other, &(sv_encode_opts){.model_path = ENCODER("bert"), .texts = many});
+    run(b);
+    assert_int_equal(victim.n_done, 0);
+    assert_int_equal(first.rc, SV_OK);
+    assert_int_equal(other.rc, SV_OK);
+    assert_int_equal(other.n, SV_ENCODE_MAX_TEXTS);
+    vectors_done(&first);
+    vectors_done(&other);
+    bench_close(b);
+}
+
+static void sigterm_lets_encodings_finish_and_sends_new_ones_to_the_next_engine(void **state)
+{
+    (void)state;
+    bench *b = bench_open(&(sv_engine_opts){.n_threads = 1});
+    SV_AUTO(sv_json_decrefp) json_t *one = copies_of("a river", 1), *many = copies_of("a river", SV_ENCODE_MAX_TEXTS);
+    vectors a[4] = {0}, first = {0}, next = {0};
+    ask_vectors(b, &first, &(sv_encode_opts){.model_path = ENCODER("bert"), .texts = one});
+    for (size_t i = 0; i < SV_LEN(a); i++)
+        ask_vectors(b, &a[i], &(sv_encode_opts){.model_path = ENCODER("bert"), .texts = many});
+    wait_for(b, &first.n_done);
+    pid_t old = b->pid;
+    kill(old, SIGTERM);
+    start_engine(b);
+    ask_vectors(b, &next, &(sv_encode_opts){.model_path = ENCODER("distilbert"), .texts = one});
+    run(b);
+    int status;
+    assert_int_equal(waitpid(old, &status, 0), old);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    for (size_t i = 0; i < SV_LEN(a); i++) {
+        assert_int_equal(a[i].rc, SV_OK);
+        assert_int_equal(a[i].n, SV_ENCODE_MAX_TEXTS);
+        vectors_done(&a[i]);
+    }
+    assert_int_equal(next.rc, SV_OK);
+    vectors_done(&first);
+    vectors_done(&next);
+    bench_close(b);
+}
+
+static void count_stats(const json_t *stats, void *arg)
+{
+    assert_non_null(stats);
+    ++*(int *)arg;
+}
+
+/* The patience of a drain is over, or the clients are gone: what is in a model's thread and in its queue ends canceled, and the process ends well. */
+static void an_engine_ends_with_encodings_under_way_and_queued(void **state)
+{
+    (void)state;
+    enum { N = 100 }; /* more than a thread has in hand */
+    SV_AUTO(sv_json_decrefp) json_t *many = copies_of("a river a river a river", SV_ENCODE_MAX_TEXTS);
+    for (int client_goes = 0; client_goes < 2; client_goes++) {
+        bench *b = bench_open(&(sv_engine_opts){.n_threads = 1, .drain_ms = 1});
+        static vectors a[N];
+        memset(a, 0, sizeof a);
+        for (int i = 0; i < N; i++)
+            ask_vectors(b, &a[i], &(sv_encode_opts){.model_path = ENCODER("bert"), .texts = many});
+        int n_stats = 0;
+        sv_engine_stats(b->client, count_stats, &n_stats);
+        wait_for(b, &n_stats); /* the answer says that the requests before it were taken */
+        if (client_goes)
+            b->client = sv_engine_client_free(b->client);
+        int status = stop_engine(b, SIGTERM);
+        assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+        b->client = sv_engine_client_free(b->client);
+        for (int i = 0; i < N; i++)
+            vectors_done(&a[i]);
+        bench_close(b);
+    }
+}
+
 static void inspect_tells_what_a_file_is(void **state)
 {
     (void)state;
@@ -1012,6 +1268,11 @@ int main(void)
         cmocka_unit_test(several_clients_and_models_at_once),
         cmocka_unit_test(rubbish_on_the_socket_ends_that_connection_only),
         cmocka_unit_test(a_client_that_asks_and_never_reads_is_cut_off),
+        cmocka_unit_test(vectors_and_classes_come_through_the_socket_as_computed_alone),
+        cmocka_unit_test(refusals_of_encoders_leave_the_connection_as_it_is),
+        cmocka_unit_test(a_canceled_encoding_leaves_the_others_alone),
+        cmocka_unit_test(sigterm_lets_encodings_finish_and_sends_new_ones_to_the_next_engine),
+        cmocka_unit_test(an_engine_ends_with_encodings_under_way_and_queued),
         cmocka_unit_test(inspect_tells_what_a_file_is),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
