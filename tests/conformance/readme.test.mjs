@@ -18,16 +18,18 @@ export async function run(test, p) {
     assert.match(r.out, /data: \[DONE\]/);
   });
 
-  await test('README: the three variables and wrangler', async () => {
+  await test('README: the variables, then wrangler in a project', async () => {
     const dir = write_files(temp_dir('readme'), { 'wrangler.jsonc': { name: 'readme', main: 'index.js', compatibility_date: '2026-04-01' }, 'index.js': 'export default { fetch: (r, env) => new Response(env.KEY ?? "none") };' });
-    const lines = block('npx wrangler deploy').split('\n');
-    const exports = lines.filter((l) => l.startsWith('export')).join('\n');
-    assert.equal(exports.split('\n').length, 2);
-    const env = { ...process.env, PATH: `${path.join(root, 'node_modules/.bin')}:${process.env.PATH}`, CI: 'true', WRANGLER_SEND_METRICS: 'false', XDG_CONFIG_HOME: dir };
-    const deploy = await bash(`${exports}\nwrangler deploy\necho -n word | wrangler secret put KEY`, { cwd: dir, env });
-    assert.equal(deploy.code, 0, deploy.all);
+    const exports = block('export CLOUDFLARE_API_BASE_URL');
+    assert.ok(exports.split('\n').every((l) => l.startsWith('export ')));
+    const [deploy, others] = block('wrangler deploy').split('\n');
+    assert.match(deploy, /^wrangler deploy/);
+    const [put, list, , remove] = others.split(';');
+    const env = { ...process.env, CI: 'true', WRANGLER_SEND_METRICS: 'false', XDG_CONFIG_HOME: dir };
+    const r = await bash(`${exports}\ncd ${dir}\n${deploy}\necho -n word | ${put}\n${list}`, { env });
+    assert.equal(r.code, 0, r.all);
     assert.equal(await (await p.worker('readme', '/')).text(), 'word');
-    const gone = await bash(`${exports}\nwrangler delete --force`, { cwd: dir, env });
+    const gone = await bash(`${exports}\ncd ${dir}\n${remove} --force`, { env });
     assert.equal(gone.code, 0, gone.all);
     assert.equal((await p.worker('readme', '/')).status, 404);
     fs.rmSync(dir, { recursive: true });
