@@ -135,9 +135,9 @@ typedef struct verdict { int status, code; char message[480]; } verdict;
 static verdict judge(const sv_req *r, const sv_model *m, const sv_err *err)
 {
     verdict v = {.code = err->api_code};
-    if (v.code == 0 && err->code == SV_ELIMIT)
+    if (v.code == 0 && err->code == SV_ELIMIT && !err->ours)
         v.code = 3040;
-    if (v.code == 0 && (err->code == SV_EINVAL))
+    if (v.code == 0 && err->code == SV_EINVAL)
         v.code = 5006;
     if (v.code == 0 && err->code == SV_ETIMEDOUT)
         v.code = 3007;

@@ -37,6 +37,7 @@ sv_rc sv_fail(sv_err *err, sv_rc code, const char *fmt, ...)
     va_end(ap);
     err->code = code;
     err->api_code = 0;
+    err->ours = false;
     return code;
 }
 
@@ -48,6 +49,7 @@ sv_rc sv_fail_api(sv_err *err, sv_rc code, int api_code, const char *fmt, ...)
     va_end(ap);
     err->code = code;
     err->api_code = api_code;
+    err->ours = false;
     return code;
 }
 
@@ -75,7 +77,9 @@ sv_rc sv_fail_errno(sv_err *err, const char *fmt, ...)
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
     char why[128];
-    return sv_fail(err, rc_of_errno(e), "%s: %s", text, strerror_r(e, why, sizeof why));
+    sv_fail(err, rc_of_errno(e), "%s: %s", text, strerror_r(e, why, sizeof why));
+    err->ours = true;
+    return err->code;
 }
 
 sv_rc sv_wrap(sv_err *err, const char *fmt, ...)

@@ -6,6 +6,7 @@
 #ifndef SV_BASE_ERR_H
 #define SV_BASE_ERR_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #define SV_MUST __attribute__((warn_unused_result))
@@ -28,6 +29,7 @@ typedef struct sv_err {
     sv_rc code;
     int api_code;  /* Cloudflare's number where the failing code knows it (10021, 5006, ...), else 0 */
     char msg[480]; /* no heap: it can report ENOMEM. Cut, never split inside a UTF-8 character */
+    bool ours;     /* the kernel or the disk did it, whatever the code: see sv_err_is_ours */
 } sv_err;
 
 /* Fills err and returns code: `return sv_fail(err, SV_EFORMAT, "tensor '%s': %d dims", name, n);` */
@@ -37,11 +39,15 @@ sv_rc sv_fail(sv_err *err, sv_rc code, const char *fmt, ...) SV_PRINTF(3, 4);
 sv_rc sv_fail_api(sv_err *err, sv_rc code, int api_code, const char *fmt, ...) SV_PRINTF(4, 5);
 
 /* From errno: ENOENT, EEXIST and ENOMEM keep their meaning, ENOSPC and EMFILE are SV_ELIMIT, all else SV_EIO.
- * Message: "<formatted>: <strerror>". */
+ * Message: "<formatted>: <strerror>". Sets `ours`. */
 sv_rc sv_fail_errno(sv_err *err, const char *fmt, ...) SV_PRINTF(2, 3);
 
 /* Puts "<formatted>: " in front of the message, keeps the code and returns it. */
 sv_rc sv_wrap(sv_err *err, const char *fmt, ...) SV_PRINTF(2, 3);
+
+/* Not the client's doing: it is logged, and a client gets no word of it, since the message may name files. A full disk is such a one although
+ * its code is SV_ELIMIT, and so is a file of ours that is missing. */
+static inline bool sv_err_is_ours(const sv_err *err) { return err->ours || err->code == SV_EIO || err->code == SV_ENOMEM; }
 
 const char *sv_rc_name(sv_rc rc); /* "EFORMAT"; static */
 

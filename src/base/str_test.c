@@ -1,3 +1,4 @@
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -140,6 +141,20 @@ static void an_error_is_cut_between_characters(void **state)
     assert_string_equal(err.msg, "tensor 'q': 5 dims, at most 4");
 }
 
+static void what_the_kernel_did_is_ours_until_somebody_says_otherwise(void **state)
+{
+    (void)state;
+    sv_err err = {0};
+    errno = ENOSPC;
+    assert_int_equal(sv_fail_errno(&err, "write '%s'", "x"), SV_ELIMIT);
+    assert_int_equal(sv_wrap(&err, "store"), SV_ELIMIT);
+    assert_true(sv_err_is_ours(&err));
+    assert_int_equal(sv_fail(&err, SV_ENOENT, "no such key"), SV_ENOENT);
+    assert_false(sv_err_is_ours(&err));
+    assert_int_equal(sv_fail(&err, SV_EIO, "the engine has gone"), SV_EIO);
+    assert_true(sv_err_is_ours(&err));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -151,6 +166,7 @@ int main(void)
         cmocka_unit_test(percent_escapes_are_decoded_or_refused),
         cmocka_unit_test(utf8_knows_broken_from_cut),
         cmocka_unit_test(an_error_is_cut_between_characters),
+        cmocka_unit_test(what_the_kernel_did_is_ours_until_somebody_says_otherwise),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -117,7 +117,9 @@ static sv_rc rc_of(int rc, sqlite3 *h)
 static sv_rc fail_sql(sv_err *err, sqlite3 *h)
 {
     int rc = h ? sqlite3_extended_errcode(h) : SQLITE_NOMEM;
-    return sv_fail(err, rc_of(rc, h), "%s", h ? sqlite3_errmsg(h) : sqlite3_errstr(SQLITE_NOMEM));
+    sv_fail(err, rc_of(rc, h), "%s", h ? sqlite3_errmsg(h) : sqlite3_errstr(SQLITE_NOMEM));
+    err->ours = (rc & 0xff) != SQLITE_CONSTRAINT && (rc & 0xff) != SQLITE_TOOBIG && (rc & 0xff) != SQLITE_INTERRUPT;
+    return err->code;
 }
 
 /* ---- connections ---- */

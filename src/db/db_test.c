@@ -170,6 +170,8 @@ static void a_refused_write_leaves_its_words_and_nothing_else(void **state)
     assert_int_equal(add(db, 1, "a"), SV_OK);
     assert_int_equal(add(db, 1, "b"), SV_ECONFLICT);
     assert_int_equal(add(db, 2, "a"), SV_ECONFLICT);
+    assert_int_equal(sv_db_write(db, add_note, &(note){.id = 2, .text = "a"}, &err), SV_ECONFLICT);
+    assert_false(sv_err_is_ours(&err));
     assert_int_equal(count(db), 1);
     sv_db_close(db);
 }
@@ -746,6 +748,7 @@ static void a_full_disk_refuses_writes_and_keeps_the_rest(void **state)
     }
     assert_int_equal(rc, SV_ELIMIT);
     assert_string_equal(err.msg, "database or disk is full");
+    assert_true(sv_err_is_ours(&err));
     assert_int_equal(count(db), kept); /* readable, and exactly what was acknowledged */
     assert_int_equal(sv_db_write(db, add_note, &(note){.body_bytes = 3 << 20}, &err), SV_ELIMIT); /* more than the page cache: spills */
     assert_int_equal(count(db), kept);

@@ -103,10 +103,12 @@ void sv_api_error(sv_req *r, int status, int code, const char *fmt, ...)
 void sv_api_fail(sv_req *r, const sv_err *err, int fallback_code)
 {
     int status = sv_http_status_of(err->code), code = err->api_code ? err->api_code : fallback_code;
-    if (err->code != SV_EIO && err->code != SV_ENOMEM) {
+    if (!sv_err_is_ours(err)) {
         sv_api_error(r, status, code, "%s", err->msg);
         return;
     }
+    if (status < 500) /* a full disk, a missing file of ours: not what these codes mean to a client */
+        status = err->code == SV_ELIMIT ? 507 : 500;
     sv_log(SV_ERROR, "api.fail", "id=%s rc=%s error='%s'", sv_req_id(r), sv_rc_name(err->code), err->msg);
     sv_api_error(r, status, code, "internal error; the log has it under %s", sv_req_id(r));
 }

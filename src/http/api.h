@@ -18,7 +18,8 @@ void sv_api_ok_info(sv_req *r, json_t *result, json_t *result_info);
 void sv_api_ok_text(sv_req *r, sv_str result_json);
 void sv_api_error(sv_req *r, int status, int code, const char *fmt, ...) SV_PRINTF(4, 5);
 /* From an sv_err: status from its code, number from api_code or, if 0, fallback_code. What the client did not
- * cause (EIO, ENOMEM) is logged with the request id, and the client gets "internal error" with that id. */
+ * cause (sv_err_is_ours) is logged with the request id, and the client gets "internal error" with that id, and 507 (full) or 500
+ * where the code's status would blame it. */
 void sv_api_fail(sv_req *r, const sv_err *err, int fallback_code);
 
 /* Page style lists (page, per_page; page counts from 1): cuts `all` (stolen) and answers with result_info.

@@ -24,9 +24,12 @@ static void get_fail(sv_req *r, void *ctx)
     (void)ctx;
     sv_err err = {0};
     sv_str s;
-    int64_t rc;
+    int64_t rc, e;
     SV_ASSERT(sv_req_query(r, "rc", 0, &s) && sv_str_to_i64(s, &rc));
-    if (sv_req_query(r, "code", 0, &s))
+    if (sv_req_query(r, "errno", 0, &s) && sv_str_to_i64(s, &e)) {
+        errno = (int)e;
+        (void)sv_fail_errno(&err, "the secret path /var/x");
+    } else if (sv_req_query(r, "code", 0, &s))
         (void)sv_fail_api(&err, (sv_rc)rc, 5007, "the secret path /var/x");
     else
         (void)sv_fail(&err, (sv_rc)rc, "the secret path /var/x");
@@ -117,7 +120,9 @@ static void failures_of_ours_keep_their_text_in_the_log(void **state)
     assert_json(get(REQUEST("/fail?rc=-2"), "404"), "{\"success\":false,\"errors\":[{\"code\":7000,\"message\":\"the secret path /var/x\"}],\"messages\":[],\"result\":null}");
     assert_json(get(REQUEST("/fail?rc=-1&code=1"), "400"),
                 "{\"success\":false,\"errors\":[{\"code\":5007,\"message\":\"the secret path /var/x\"}],\"messages\":[],\"result\":null}");
-    static const char *const ours[][2] = {{REQUEST("/fail?rc=-6"), "502"}, {REQUEST("/fail?rc=-7"), "503"}};
+    static const char *const ours[][2] = {{REQUEST("/fail?rc=-6"), "502"}, {REQUEST("/fail?rc=-7"), "503"},
+                                          {REQUEST("/fail?rc=0&errno=28"), "507"}, /* ENOSPC */
+                                          {REQUEST("/fail?rc=0&errno=2"), "500"}}; /* ENOENT: a file of ours is missing */
     for (size_t i = 0; i < SV_LEN(ours); i++) {
         json_t *j = get(ours[i][0], ours[i][1]);
         char *text = json_dumps(j, 0);

@@ -316,6 +316,7 @@ const char *sv_http_reason(int status)
     case 503: return "Service Unavailable";
     case 504: return "Gateway Timeout";
     case 505: return "HTTP Version Not Supported";
+    case 507: return "Insufficient Storage";
     }
     static const char *const classes[] = {"Informational", "Success", "Redirect", "Client Error", "Server Error"};
     return status >= 100 && status < 600 ? classes[status / 100 - 1] : "Unknown";
