@@ -433,11 +433,12 @@ static void proc_timer(void *arg)
     }
 }
 
-/* UP -> DRAINING. */
+/* UP or STARTING -> DRAINING. One that nobody has reached yet and that gets no time has nothing to end: SIGKILL, which it cannot miss. */
 static void proc_retire(proc *p, int64_t grace_ms)
 {
     if (p->state == DRAINING)
         return;
+    p->termed = p->state == STARTING && grace_ms == 0;
     p->state = DRAINING;
     sv_timer_set(p->timer, grace_ms);
 }
@@ -457,6 +458,8 @@ static void spawned(const sv_super_msg *m, int fd, void *arg)
         return;
     if (m->op == SV_SUPER_OK) {
         p->pid = m->pid;
+        if (p->termed) /* retired before it had a pid */
+            sv_super_signal(rt->super, p->pid, SIGKILL);
         return;
     }
     sv_buf_adds(&p->tail, m->text);
@@ -600,7 +603,7 @@ static void wake_prepared(void *arg)
     }
     if (w) {
         w->waking = false;
-        if (k->rc != SV_OK) {
+        if (k->rc != SV_OK && !w->proc) { /* a new Worker has no row before its first process listens; by now that may serve it */
             sv_log(SV_ERROR, "worker.start", "key=%s error='%s'", w->id.key, k->err.msg);
             worker_failed(w);
         }
@@ -664,13 +667,16 @@ static void take_over(op *o, proc *p)
         worker *w = find_worker(rt, o->spec->keys[i]);
         if (!w)
             continue; /* removed meanwhile */
-        if (w->proc && w->proc != p)
+        bool same = strcmp(w->path, o->paths[i]) == 0;
+        if (w->proc && w->proc != p && same)
+            proc_retire(w->proc, 0); /* a cold start that overlapped ours: it accepts from the same socket, and must not any longer */
+        else if (w->proc && w->proc != p)
             old[n_old++] = w->proc;
         sv_timer_set(w->retry, -1);
         w->watch = sv_watch_remove(w->watch);
         w->retry_ms = 0;
         w->proc = p;
-        if (strcmp(w->path, o->paths[i]) == 0)
+        if (same)
             continue; /* it was cold: the same socket, the same route */
         memcpy(w->path, o->paths[i], MAX_PATH);
         if (o->fds[i] >= 0) {
@@ -870,7 +876,7 @@ static void declare_socket(const sv_super_msg *m, int fd, void *arg)
     sv_super_listen(o->rt->super, path, declare_bindings, o);
 }
 
-/* The newest socket of `key` that was there before us, preferring one a process serves; else a new one. */
+/* The newest socket of `key` that was there before us (of a version that was only tried, perhaps: the fingerprint tells); else a new one. */
 static void choose_path(sv_runtime *rt, worker *w)
 {
     char prefix[MAX_PATH];

@@ -6,6 +6,7 @@
  *
  *   a process:  (none) --first connection, or swap--> STARTING --listen event--> UP --idle, replaced, removed--> DRAINING --exit--> (none)
  *               STARTING --exit--> (none), the next connection tries again after a back-off; UP --crash--> (none), the next connection starts it
+ *               STARTING --replaced, removed--> DRAINING
  *               DRAINING: after grace_ms SIGTERM, after drain_ms more SIGKILL
  *
  * Threads: new/free on the loop's thread; declare, remove, swap and the getters on any other thread (they block: job pool). */

@@ -98,6 +98,19 @@ export async function run(test) {
     await until('the Worker', async () => (await served('crash').catch(() => [])).join() === before.join());
   });
 
+  await test('a cold start that a deployment overlaps ends with it', async () => {
+    assert.equal((await p.stop()).code, 0);
+    p = await Platform.start({ data });
+    const script = `let x = 0; for (let i = 0; i < 1e9; i++) x = (x * 31 + i) | 0; ${says('new')}`;
+    const deploying = p.api('PUT', '/accounts/:account/workers/scripts/crash', form(script), { 'content-type': 'multipart/form-data; boundary=q' });
+    await until('the new process', () => p.processes('workerd').length > 0);
+    await served('crash'); // starts the old version on the socket that the new one will take
+    const r = await deploying;
+    assert.equal(r.status, 200, r.text);
+    await until('one process', () => p.processes('workerd').length === 1);
+    for (let i = 0; i < 20; i++) assert.equal((await served('crash'))[0], 'new');
+  });
+
   await p.stop();
   fs.rmSync(data, { recursive: true, force: true });
 }
