@@ -202,7 +202,7 @@ static void put_work(void *arg)
 static void put_back(sv_req *r, void *arg)
 {
     call *c = arg;
-    bool ours = c->err.code == SV_EIO || c->err.code == SV_ENOMEM;
+    bool ours = sv_err_is_ours(&c->err);
     if (r && ours)
         log_trouble(r, &c->err);
     if (r && c->err.code)

@@ -34,7 +34,7 @@ static void send_error(sv_req *r, int status, size_t n_before, bool array, const
 /* What the Worker did not cause it gets no details of. */
 static const char *told(sv_req *r, const sv_err *err)
 {
-    if (err->code != SV_EIO && err->code != SV_ENOMEM)
+    if (!sv_err_is_ours(err))
         return err->msg;
     static sv_log_gate gate;
     if (sv_log_may(&gate, 30))
@@ -45,7 +45,7 @@ static const char *told(sv_req *r, const sv_err *err)
 static void answer(sv_d1_call *c)
 {
     if (c->err.code != SV_OK) {
-        send_error(c->r, c->err.code == SV_EIO ? 500 : 400, c->run.i_failed, c->list && c->lists_have_no_rows, told(c->r, &c->err));
+        send_error(c->r, sv_err_is_ours(&c->err) ? 500 : 400, c->run.i_failed, c->list && c->lists_have_no_rows, told(c->r, &c->err));
         return;
     }
     char bookmark[64];

@@ -20,10 +20,13 @@
 void sv_d1_rest_fail(sv_req *r, const sv_err *err)
 {
     int code = err->api_code ? err->api_code : 7500;
+    if (sv_err_is_ours(err)) {
+        sv_api_fail(r, err, 7500);
+        return;
+    }
     switch (err->code) {
     case SV_ENOENT: sv_api_error(r, code == 7404 || code == 7500 ? 404 : 400, code == 7500 ? 7404 : code, "%s", err->msg); return;
     case SV_ELIMIT: sv_api_error(r, code == 7406 ? 403 : err->api_code == 7500 ? 429 : 400, code, "%s", err->msg); return;
-    case SV_EIO: case SV_ENOMEM: sv_api_fail(r, err, 7500); return;
     default: sv_api_error(r, 400, code, "%s", err->msg);
     }
 }

@@ -246,7 +246,7 @@ static json_t *report(const transfer *t, sv_req *r)
     json_t *o = json_pack("{s:b, s:s, s:s, s:s, s:[]}", "success", 1, "type", t->is_export ? "export" : "import", "at_bookmark", t->token, "status",
                           failed ? "error" : t->done ? "complete" : "active", "messages");
     if (failed) {
-        const char *told = t->err.code == SV_EIO || t->err.code == SV_ENOMEM ? "internal error" : t->err.msg;
+        const char *told = sv_err_is_ours(&t->err) ? "internal error" : t->err.msg;
         json_object_set_new(o, "error", json_string(told));
         json_object_set_new(o, "errors", json_pack("[s]", told));
     } else if (t->done) {

@@ -15,7 +15,7 @@ static void fail(sv_req *r, const sv_err *err)
     int status = err->api_code == 10013 ? 400 : sv_kvs_status(err);
     char reason[sizeof err->msg];
     snprintf(reason, sizeof reason, "%s", status == 404 ? "Not Found" : err->msg);
-    if (status >= 500 && status != 507) {
+    if (status >= 500) {
         sv_log(SV_ERROR, "kv.binding", "id=%s rc=%s error='%s'", sv_req_id(r), sv_rc_name(err->code), err->msg);
         snprintf(reason, sizeof reason, "internal error; the log has it under %s", sv_req_id(r));
     }

@@ -26,7 +26,7 @@ enum { MAX_JSON = 64 << 10, MAX_KEYS_JSON = 1 << 20, FORM_SLACK = 64 << 10, PORT
 static void fail(sv_req *r, const sv_err *err)
 {
     int status = sv_kvs_status(err);
-    if (err->code == SV_EIO || err->code == SV_ENOMEM) {
+    if (sv_err_is_ours(err)) {
         sv_api_fail(r, err, 10001);
         return;
     }
