@@ -711,6 +711,7 @@ typedef struct cursor {
     uint64_t state, view;
     uint32_t next, check;
 } cursor;
+_Static_assert(sizeof(cursor) * 2 + 1 == SV_VEC_CURSOR, "a cursor is written in hex digits, with a NUL");
 
 static uint32_t check_of(const cursor *c)
 {
@@ -719,7 +720,7 @@ static uint32_t check_of(const cursor *c)
 
 static sv_rc read_cursor(cursor *c, sv_str text, const sv_vec_state *s, sv_err *err)
 {
-    uint8_t bytes[24];
+    uint8_t bytes[sizeof *c];
     if (!sv_unhex(bytes, sizeof bytes, text))
         return sv_fail(err, SV_EINVAL, "this is no cursor of a list");
     memcpy(c, bytes, sizeof bytes);
@@ -764,7 +765,7 @@ sv_rc sv_vec_list(sv_vec *v, sv_str text, int32_t limit, sv_vec_matches *out, ch
     next_cursor[0] = 0;
     if (more) {
         c.check = check_of(&c);
-        sv_hex(next_cursor, &c, 24);
+        sv_hex(next_cursor, &c, sizeof c);
     }
     *out = m;
     return SV_OK;

@@ -123,7 +123,7 @@ SV_MUST sv_rc sv_vec_get(sv_vec *v, const sv_str *ids, size_t n, sv_vec_matches 
 /* Ids in the order of their first arrival since the last compaction, ids only. `cursor` n 0: from the start; else what the last page gave.
  * next_cursor: room for SV_VEC_CURSOR bytes; empty when this was the last page. Mutations between pages: what stays is listed at
  * least once, unless a compaction came in between: then SV_ECONFLICT, begin anew. SV_EINVAL: no cursor of ours. */
-enum { SV_VEC_CURSOR = 48 };
+enum { SV_VEC_CURSOR = 49 }; /* 48 hex digits and the NUL */
 SV_MUST sv_rc sv_vec_list(sv_vec *v, sv_str cursor, int32_t limit, sv_vec_matches *out, char *next_cursor, sv_err *err);
 
 typedef struct sv_vec_info {

@@ -100,7 +100,7 @@ static void vectors_are_found_got_listed_and_deleted(void **state)
     size_t n = 9;
     must(sv_vec_delete(v, (sv_str[]){SV_STR("a"), SV_STR("a"), SV_STR("x")}, 3, SV_STR("m-2"), &n, &err));
     assert_int_equal(n, 1);
-    char next[SV_VEC_CURSOR + 1];
+    char next[SV_VEC_CURSOR];
     must(sv_vec_list(v, (sv_str){0}, 1, &m, next, &err));
     assert_true(m.n == 1 && sv_str_is(m.items[0].id, "b") && next[0]);
     sv_vec_matches_done(&m);
@@ -168,7 +168,7 @@ static void bad_input_is_refused_and_leaves_no_trace(void **state)
     assert_int_equal(sv_vec_query_run(v, &(sv_vec_query){.vector = good, .top_k = SV_VEC_MAX_TOP_K + 1}, &m, &err), SV_EINVAL);
     assert_int_equal(sv_vec_query_run(v, &(sv_vec_query){.vector = nan_, .top_k = 1}, &m, &err), SV_EINVAL);
     assert_int_equal(sv_vec_query_run(v, &(sv_vec_query){.id = SV_STR("b"), .top_k = 1}, &m, &err), SV_ENOENT);
-    char next[SV_VEC_CURSOR + 1];
+    char next[SV_VEC_CURSOR];
     assert_int_equal(sv_vec_list(v, SV_STR("0123"), 10, &m, next, &err), SV_EINVAL);
     sv_vec *other = NULL;
     assert_int_equal(sv_vec_open(&other, dir, NULL, &err), SV_ECONFLICT); /* open already */
@@ -596,7 +596,7 @@ static void compaction_drops_the_dead_and_keeps_the_rest(void **state)
             put_generation(i, g);
     must(sv_vec_delete(v, (sv_str[]){SV_STR("7")}, 1, SV_STR("last"), NULL, &err));
     sv_vec_info before, after;
-    char next[SV_VEC_CURSOR + 1];
+    char next[SV_VEC_CURSOR];
     sv_vec_matches m = {0};
     must(sv_vec_list(v, (sv_str){0}, 10, &m, next, &err));
     sv_vec_matches_done(&m);

@@ -421,7 +421,7 @@ void sv_vz_list_vectors(const sv_vz_call *c)
 {
     sv_err err = {0};
     sv_vec_matches m = {0};
-    char next[SV_VEC_CURSOR + 1] = "";
+    char next[SV_VEC_CURSOR] = "";
     SV_AUTO(sv_buf_donep) sv_buf b;
     SV_AUTO(sv_vz_use_donep) sv_vz_use *u = NULL;
     sv_buf_init(&b, ANSWER_MAX);
