@@ -365,10 +365,9 @@ static void save_checkpoint(sv_vec *v)
     sv_err err = {0};
     pthread_mutex_lock(&v->write_lock);
     sv_vec_state *s = atomic_load(&v->state);
-    bool whole = !atomic_load(&v->failed) && s->n >= CHECKPOINT_MIN && s->trained && sv_vec_log_end(s->log) != s->checkpoint_end;
-    if (whole && sv_vec_log_sync(s->log, &err) == SV_OK && sv_vec_checkpoint_save(s, sv_vec_log_end(s->log), path, &err) == SV_OK)
-        s->checkpoint_end = sv_vec_log_end(s->log);
-    else if (whole)
+    bool changed = sv_vec_log_end(s->log) != s->checkpoint_end || s->n_graph != s->checkpoint_graph; /* a graph may grow without a write */
+    bool due = changed && !atomic_load(&v->failed) && s->n >= CHECKPOINT_MIN && s->trained;
+    if (due && (sv_vec_log_sync(s->log, &err) != SV_OK || sv_vec_checkpoint_save(s, sv_vec_log_end(s->log), path, &err) != SV_OK))
         sv_log(SV_WARN, "vec.checkpoint_failed", "path=%s reason=\"%s\"", path, err.msg);
     pthread_mutex_unlock(&v->write_lock);
 }

@@ -255,6 +255,7 @@ sv_rc sv_vec_checkpoint_load(sv_vec_state *s, const char *path, uint64_t *covere
     s->calibrated_n = h.calibrated_n;
     s->calibrated_graph = h.calibrated_graph;
     s->checkpoint_end = *covered = h.covered;
+    s->checkpoint_graph = h.n_graph;
     s->last_ms = h.last_ms;
     memcpy(s->last_mutation, h.last_mutation, sizeof s->last_mutation);
     s->last_mutation[SV_VEC_MAX_MUTATION] = 0;

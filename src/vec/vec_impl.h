@@ -122,6 +122,7 @@ typedef struct sv_vec_state {
     _Atomic uint64_t n_live;  /* as applied; readers take it for an estimate */
     uint64_t garbage_bytes;
     uint64_t checkpoint_end;  /* the log's end when the checkpoint was written; 0: none */
+    uint32_t checkpoint_graph; /* and n_graph */
     sv_vec_table *_Atomic ids;
 
     sv_vec_array ns_array;    /* of sv_vec_namespace *, number 0 is no namespace */
