@@ -851,19 +851,20 @@ void sv_vec_calibrate(sv_vec_state *s, const _Atomic bool *stop)
         goto out; /* nearly everything is dead: the defaults do */
     /* Largest products belong to the longest vectors, for which estimates err most, and queries made of them are easier than others. */
     const uint32_t spare = s->config.metric == SV_VEC_DOT ? 2 : 1;
-    float us = 0;
-    uint32_t found = UNREACHED;
-    for (size_t i = 0; i < SV_LEN(candidates) && found == UNREACHED && !atomic_load(stop); i++)
-        if (measure(t, x, &w, SV_VEC_PLAN_BITS, candidates[i], &us) >= ENOUGH)
-            found = (candidates[i] + candidates[i] / 2) * spare; /* 48 queries are few, and a code more costs little */
-    atomic_store(&s->bits_us, us);
-    atomic_store(&s->bits_effort, found);
-    found = n_graph ? UNREACHED : 0;
-    for (size_t i = 0; i < SV_LEN(widths) && found == UNREACHED && !atomic_load(stop); i++)
-        if (measure(t, x, &w, SV_VEC_PLAN_GRAPH, widths[i], &us) >= ENOUGH)
-            found = (widths[i] + widths[i] / 4) * spare;
-    atomic_store(&s->graph_us, us);
-    atomic_store(&s->graph_effort, found);
+    float bits_us = 0, graph_us = 0;
+    uint32_t bits = UNREACHED, graph = n_graph ? UNREACHED : 0;
+    for (size_t i = 0; i < SV_LEN(candidates) && bits == UNREACHED && !atomic_load(stop); i++)
+        if (measure(t, x, &w, SV_VEC_PLAN_BITS, candidates[i], &bits_us) >= ENOUGH)
+            bits = (candidates[i] + candidates[i] / 2) * spare; /* 48 queries are few, and a code more costs little */
+    for (size_t i = 0; i < SV_LEN(widths) && graph == UNREACHED && !atomic_load(stop); i++)
+        if (measure(t, x, &w, SV_VEC_PLAN_GRAPH, widths[i], &graph_us) >= ENOUGH)
+            graph = (widths[i] + widths[i] / 4) * spare;
+    if (atomic_load(stop)) /* what was not reached by now might have been, and the checkpoint would keep that it was not */
+        goto out;
+    atomic_store(&s->bits_us, bits_us);
+    atomic_store(&s->bits_effort, bits);
+    atomic_store(&s->graph_us, graph_us);
+    atomic_store(&s->graph_effort, graph);
     s->calibrated_n = w.view.n;
     s->calibrated_graph = n_graph;
 out:

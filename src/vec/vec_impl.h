@@ -301,7 +301,7 @@ bool sv_vec_work_is_due(const sv_vec_state *s); /* write_lock held */
 /* What is applied, for the next sync to publish; `published`: it is on the disk already. write_lock held, or nobody else there. */
 void sv_vec_note_applied(sv_vec *v, const sv_vec_state *s, bool published);
 void sv_vec_free_index(sv_vec *v); /* nobody else there */
-/* Background: finds effort and cost of graph and bits on this state. */
+/* Background: finds effort and cost of graph and bits on this state. What it had not found when *stop came stays as it was. */
 void sv_vec_calibrate(sv_vec_state *s, const _Atomic bool *stop);
 /* Slots that live and match, in order, in the view of the writer. NULL: no memory. */
 SV_MUST sv_rc sv_vec_matching_slots(const sv_vec_view *view, const sv_vec_filter *filter, sv_str ns, uint32_t **slots, size_t *n, sv_err *err);

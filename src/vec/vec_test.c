@@ -18,7 +18,7 @@
 #include "base/thread.h"
 #include "base/time.h"
 #include "vec/filter_testing.h"
-#include "vec/vec.h"
+#include "vec/vec_impl.h"
 
 static char base_dir[64], dir[96];
 static sv_err err;
@@ -439,6 +439,27 @@ static void recall_holds_for_all_metrics_and_after_deletes(void **state)
     points = NULL;
 }
 
+/* A close may come while widths are measured: what is known stays, for the checkpoint keeps it over the next open. */
+static void a_close_in_the_middle_of_measuring_spoils_nothing(void **state)
+{
+    (void)state;
+    make_points();
+    open_settled(SV_VEC_COSINE, NO_GRAPH);
+    put_points(0, 3000, 1);
+    open_settled(SV_VEC_COSINE, 1000);
+    sv_vec_state *s = v->state;
+    uint32_t graph = s->graph_effort, bits = s->bits_effort;
+    assert_true(s->n_graph == 3000 && graph > 0 && graph < 2048 && bits > 0 && bits < 2048 * 3);
+    const _Atomic bool stop = true;
+    s->calibrated_n = s->calibrated_graph = 0;
+    sv_vec_calibrate(s, &stop);
+    assert_int_equal(s->graph_effort, graph);
+    assert_int_equal(s->bits_effort, bits);
+    assert_int_equal(s->calibrated_n, 0); /* and is measured again */
+    free(points);
+    points = NULL;
+}
+
 /* --- restarts ------------------------------------------------------------------------------------------------------- */
 
 /* Vector i of generation g: everything about it follows from the two. */
@@ -741,6 +762,7 @@ int main(void)
         T(metadata_indexes_have_their_rules),
         T(ten_thousand_filters_agree_with_a_second_opinion_on_all_plans),
         T(recall_holds_for_all_metrics_and_after_deletes),
+        T(a_close_in_the_middle_of_measuring_spoils_nothing),
         T(what_was_acknowledged_survives_kill_9),
         T(a_damaged_or_foreign_checkpoint_costs_time_and_nothing_else),
         T(a_cut_log_gives_an_older_state),
