@@ -391,6 +391,9 @@ static sv_rc read_around(sv_encoder *e, sv_err *err)
         return err->code;
     if (e->prefix.n == 0 || e->suffix.n == 0)
         return sv_fail(err, SV_EFORMAT, "the tokenizer puts no tokens around a text, as models of this family need");
+    size_t around = e->prefix.n + e->suffix.n * (e->double_separator ? 3 : 2); /* of a pair, tokens_of() */
+    if (around >= (size_t)e->info.n_ctx)
+        return sv_fail(err, SV_EFORMAT, "the tokenizer puts %zu tokens around a pair of texts, and the model reads %d in all", around, e->info.n_ctx);
     if (sv_tokenizer_n_vocab(e->tokenizer) > e->info.n_vocab)
         return sv_fail(err, SV_EFORMAT, "the tokenizer has %d tokens, the model %d", sv_tokenizer_n_vocab(e->tokenizer), e->info.n_vocab);
     return SV_OK;
@@ -408,7 +411,7 @@ static sv_rc read_tokenizer(sv_encoder *e, const char *folder, sv_err *err)
         return sv_fail(err, SV_EFORMAT, "'%s' has no tokenizer.json; transformers writes one: AutoTokenizer.from_pretrained(...).save_pretrained(...)", folder);
     if (sv_file_read(&text, path, err) != SV_OK || (sv_file_exists(config) && sv_file_read(&settings, config, err) != SV_OK))
         return err->code;
-    return sv_tokenizer_from_json(&e->tokenizer, sv_buf_str(&text), sv_buf_str(&settings), err);
+    return sv_tokenizer_from_json(&e->tokenizer, sv_buf_str(&text), sv_buf_str(&settings), err) == SV_OK ? SV_OK : sv_wrap(err, "'%s'", folder);
 }
 
 static bool says_classification(const json_t *config)
@@ -484,8 +487,10 @@ sv_rc sv_encoder_open(sv_encoder **out, const char *path, sv_err *err)
     SV_AUTO(sv_freep) char *file = sv_model_files_path(&files, 0);
     sv_rc rc = files.is_gguf ? open_gguf(e, file, err) : open_folder(e, files.folder, err);
     sv_model_files_done(&files);
-    if (rc != SV_OK || read_around(e, err) != SV_OK)
+    if (rc != SV_OK)
         return err->code;
+    if (read_around(e, err) != SV_OK)
+        return sv_wrap(err, "'%s'", path);
     measure(e);
     *out = SV_TAKE(e);
     return SV_OK;

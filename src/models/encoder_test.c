@@ -274,6 +274,34 @@ static void what_does_not_fit_together_is_refused_by_name(void **state)
 #undef C
 }
 
+static void special_tokens_that_leave_no_room_for_a_text_are_refused(void **state)
+{
+    (void)state;
+    enum { LEFT = 10 };
+    sv_err err = {0};
+    json_error_t ignored;
+    sv_encoder *e = NULL;
+    SV_AUTO(sv_json_decrefp) json_t *config = json_load_file(REFERENCE "encoders/xlm-roberta/config.json", 0, &ignored),
+                                   *tokenizer = json_load_file(REFERENCE "encoders/xlm-roberta/tokenizer.json", 0, &ignored);
+    int64_t n_positions = json_integer_value(json_object_get(config, "max_position_embeddings"));
+    json_object_set_new(config, "pad_token_id", json_integer(n_positions - 1 - LEFT)); /* the first positions are the padding's */
+    SV_AUTO(sv_freep) char *text = json_dumps(config, 0);
+    SV_AUTO(sv_freep) char *dir = copy_with("xlm-roberta", "config.json", text);
+    assert_int_equal(sv_encoder_open(&e, dir, &err), SV_OK);
+    assert_int_equal(sv_encoder_get_info(e)->n_ctx, LEFT);
+    sv_encoder_close(e);
+
+    json_t *single = json_object_get(json_object_get(tokenizer, "post_processor"), "single");
+    for (int i = 0; i < 3; i++)
+        json_array_append(single, json_array_get(single, json_array_size(single) - 1));
+    SV_AUTO(sv_freep) char *path = sv_xasprintf("%s/tokenizer.json", dir);
+    assert_int_equal(json_dump_file(tokenizer, path, 0), 0);
+    assert_int_equal(sv_encoder_open(&e, dir, &err), SV_EFORMAT);
+    if (!strstr(err.msg, "13 tokens around a pair") || !strstr(err.msg, dir))
+        fail_msg("%s", err.msg);
+    assert_int_equal(sv_remove_tree(dir, &err), SV_OK);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -282,6 +310,7 @@ int main(void)
         cmocka_unit_test(labels_are_those_of_the_config),
         cmocka_unit_test(a_text_that_is_too_long_is_cut_or_refused_as_asked),
         cmocka_unit_test(what_does_not_fit_together_is_refused_by_name),
+        cmocka_unit_test(special_tokens_that_leave_no_room_for_a_text_are_refused),
     };
     return cmocka_run_group_tests_name("encoder", tests, read_goldens, drop_goldens);
 }
