@@ -359,7 +359,7 @@ static sv_rc put_tensor(const reader *r, const sv_tensor *from, sv_err *err)
         return SV_OK;
     if (sv_gguf_tensor(r->h->gguf, name)) /* inv. 2 */
         return sv_fail(err, SV_EFORMAT, "tensor '%s' is there under another name too", from->name);
-    if (how->turned && t.n_dims == 2 && turn(r->h, &t, err) != SV_OK)
+    if (how->turned && t.n_dims == 2 && t.n_bytes > 0 && turn(r->h, &t, err) != SV_OK)
         return err->code;
     bool of_vocab = strcmp(name, "token_embd.weight") == 0 || strcmp(name, "output.weight") == 0;
     if (of_vocab && t.n_dims == 2 && t.dims[1] > r->n_vocab) {

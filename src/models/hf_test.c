@@ -207,6 +207,28 @@ static void configs_that_ask_for_more_are_refused_by_the_member(void **state)
     }
 }
 
+/* Of 2^60 rows without a column there is nothing to turn, and no loop over the rows. */
+static void an_empty_matrix_costs_nothing(void **state)
+{
+    (void)state;
+    static const char header[] = "{\"h.0.attn.c_attn.weight\":{\"dtype\":\"F32\",\"shape\":[1152921504606846976,0],\"data_offsets\":[0,0]}}";
+    char folder[64], path[128];
+    sv_err err = {0};
+    uint64_t n = strlen(header);
+    SV_AUTO(sv_buf_donep) sv_buf file;
+    SV_AUTO(sv_json_decrefp) json_t *config = changed_config("gpt2", "{}");
+    sv_buf_init(&file, 0);
+    sv_buf_add(&file, &n, sizeof n);
+    sv_buf_adds(&file, header);
+    make_folder(folder, "gpt2", config);
+    snprintf(path, sizeof path, "%s/model.safetensors", folder);
+    assert_int_equal(sv_file_replace(path, file.p, file.n, 0600, &err), SV_OK);
+    sv_hf *h = open_hf(folder, N_VOCAB);
+    assert_int_equal(sv_gguf_tensor(sv_hf_gguf(h), "blk.0.attn_qkv.weight")->n_bytes, 0); /* and no family takes it */
+    sv_hf_close(h);
+    assert_int_equal(sv_remove_tree(folder, &err), SV_OK);
+}
+
 static void older_configs_are_read_alike(void **state)
 {
     (void)state;
@@ -268,6 +290,7 @@ int main(void)
         cmocka_unit_test(a_folder_says_what_its_gguf_says),
         cmocka_unit_test(rows_that_are_no_token_are_left_out),
         cmocka_unit_test(configs_that_ask_for_more_are_refused_by_the_member),
+        cmocka_unit_test(an_empty_matrix_costs_nothing),
         cmocka_unit_test(older_configs_are_read_alike),
         cmocka_unit_test(folders_name_what_is_missing),
     };

@@ -80,22 +80,25 @@ static sv_rc read_count(const json_t *v, int64_t max, const char *what, int64_t 
     return SV_OK;
 }
 
-/* Dims backwards, and their product times width in *n_bytes. */
+/* Dims backwards, and their product times width in *n_bytes. The others' product fits too where one is 0. */
 static sv_rc read_shape(sv_tensor *t, const json_t *shape, int64_t width, int64_t *n_bytes, sv_err *err)
 {
     size_t n = json_array_size(shape);
     if (!json_is_array(shape) || n > 4)
         return sv_fail(err, SV_EFORMAT, "its shape is no list of at most 4 numbers");
+    bool empty = false;
     t->n_dims = (int32_t)n;
     *n_bytes = width;
     for (size_t d = 0; d < 4; d++) {
         t->dims[d] = 1;
         if (d < n && read_count(json_array_get(shape, n - 1 - d), INT64_MAX, "a dimension", &t->dims[d], err) != SV_OK)
             return err->code;
+        empty = empty || t->dims[d] == 0;
         if (t->dims[d] > 0 && *n_bytes > INT64_MAX / t->dims[d])
             return sv_fail(err, SV_EFORMAT, "its shape has more elements than any file");
-        *n_bytes *= t->dims[d];
+        *n_bytes *= t->dims[d] > 0 ? t->dims[d] : 1;
     }
+    *n_bytes = empty ? 0 : *n_bytes;
     return SV_OK;
 }
 

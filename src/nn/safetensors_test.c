@@ -106,6 +106,7 @@ static void entries_that_make_no_sense_are_refused(void **state)
         {ONE("\"F32\"", "4", "[0,16]"), 16, "its shape is no list"},
         {ONE("\"F32\"", "[4294967296,4294967296]", "[0,16]"), 16, "more elements than any file"},
         {ONE("\"F32\"", "[9223372036854775807,2]", "[0,16]"), 16, "more elements than any file"},
+        {ONE("\"F32\"", "[4294967296,4294967296,0]", "[0,0]"), 16, "more elements than any file"},
         {ONE("\"F31\"", "[4]", "[0,16]"), 16, "dtype 'F31' is not known"},
         {ONE("7", "[4]", "[0,16]"), 16, "dtype '(none)' is not known"},
         {"{\"t\":7}", 16, "tensor 't': it has no two data_offsets"},
