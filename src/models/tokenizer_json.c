@@ -13,7 +13,8 @@
 
 #include "base/mem.h"
 
-enum { MAX_ID = 1 << 20 }; /* four times the largest vocabulary known; a hole costs 40 bytes */
+enum { MAX_ID = 1 << 20,      /* four times the largest vocabulary known; a hole costs 40 bytes */
+       MAX_ADDED = 64 << 20 }; /* bytes */
 
 typedef struct loader {
     sv_tokenizer *t;
@@ -288,7 +289,7 @@ static sv_rc normalized_text(loader *l, tok_added *a, sv_buf *all)
         sv_buf_init(&w.text[i], 1 << 20);
     sv_rc rc = sv_tok_normalize(l->t, l->t->text[a->id], &w, &out, l->err);
     if (rc == SV_OK && !sv_buf_add(all, out.p, out.n))
-        rc = sv_fail(l->err, SV_ENOMEM, "no memory for added tokens");
+        rc = sv_fail(l->err, SV_EFORMAT, "normalized, the added tokens have more than %d MiB", MAX_ADDED >> 20);
     if (rc == SV_OK)
         a->text.n = out.n;
     for (size_t i = 0; i < SV_LEN(w.text); i++)
@@ -302,7 +303,7 @@ static sv_rc load_added(loader *l)
     const json_t *j;
     SV_AUTO(sv_freep) tok_added *all = sv_try_calloc(n + 1, sizeof *all);
     SV_AUTO(sv_buf_donep) sv_buf texts;
-    sv_buf_init(&texts, 0);
+    sv_buf_init(&texts, MAX_ADDED); /* a normalizer may write much for little */
     if (!all)
         return sv_fail(l->err, SV_ENOMEM, "no memory for %zu added tokens", n);
     json_array_foreach(l->added, i, j) {

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "base/time.h"
 #include "models/vocab_testing.h"
 
@@ -395,6 +396,35 @@ static void a_megabyte_of_anything_takes_bounded_time(void **state)
         assert_megabytes_are_quick(vocabularies[i]);
 }
 
+/* A rule of the file writes 1 MB for a letter: what 100 added tokens of one letter may cost has an end. */
+static void added_tokens_that_a_normalizer_blows_up_are_refused(void **state)
+{
+    (void)state;
+    enum { N = 1000000 };
+    sv_tokenizer *t = NULL;
+    sv_err err = {0};
+    char *much = sv_xcalloc(N + 1, 1);
+    memset(much, 'b', N);
+    json_t *added = json_array();
+    for (int i = 0; i < 100; i++) {
+        char content[8];
+        snprintf(content, sizeof content, "a%d", i);
+        json_array_append_new(added, json_pack("{s:i,s:s,s:b}", "id", i + 1, "content", content, "normalized", 1));
+    }
+    SV_AUTO(sv_json_decrefp) json_t *root = json_pack("{s:o,s:{s:s,s:{s:s},s:s},s:{s:s,s:{s:i},s:[]}}", "added_tokens", added, "normalizer", "type", "Replace", "pattern",
+                                                      "String", "a", "content", much, "model", "type", "BPE", "vocab", "x", 0, "merges");
+    SV_AUTO(sv_freep) char *json = json_dumps(root, 0);
+    assert_int_equal(sv_tokenizer_from_json(&t, sv_str_of(json), SV_STR(""), &err), SV_EFORMAT);
+    if (!strstr(err.msg, "the added tokens have more than 64 MiB"))
+        fail_msg("%s", err.msg);
+    json_array_clear(added);
+    free(json);
+    json = json_dumps(root, 0);
+    assert_int_equal(sv_tokenizer_from_json(&t, sv_str_of(json), SV_STR(""), &err), SV_OK);
+    sv_tokenizer_free(t);
+    free(much);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -410,6 +440,7 @@ int main(void)
         cmocka_unit_test(stories260k_encodes_the_prompt_as_llama2_c_does),
         cmocka_unit_test(lossless_tokenizers_give_random_unicode_back),
         cmocka_unit_test(a_megabyte_of_anything_takes_bounded_time),
+        cmocka_unit_test(added_tokens_that_a_normalizer_blows_up_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
