@@ -26,6 +26,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "account/limits.h"
 #include "ai/catalogue_impl.h"
 #include "base/file.h"
 #include "base/hash.h"
@@ -534,7 +535,7 @@ static bool id_part(sv_str part)
 
 bool sv_model_id_valid(sv_str id)
 {
-    if (id.n == 0 || id.n > 128)
+    if (id.n == 0 || (int64_t)id.n > sv_limit_value(SV_LIMIT_MODEL_NAME_BYTES))
         return false;
     if (id.p[0] == '@') {
         const char *slash = memchr(id.p, '/', id.n);

@@ -84,6 +84,6 @@ SV_MUST sv_rc sv_catalogue_remove(sv_catalogue *c, const char *id, sv_err *err);
 /* Reads all weights again: hash, size, structure. Calls `each` with the model and NULL, or what is wrong. SV_EFORMAT if any was. */
 SV_MUST sv_rc sv_catalogue_verify(sv_catalogue *c, void (*each)(const sv_model *m, const sv_err *wrong, void *arg), void *arg, sv_err *err);
 
-bool sv_model_id_valid(sv_str id); /* vendor/name or @cf/vendor/name; letters, digits, - _ . ; at most 128 bytes */
+bool sv_model_id_valid(sv_str id); /* vendor/name or @cf/vendor/name; letters, digits, - _ . ; at most SV_LIMIT_MODEL_NAME_BYTES */
 
 #endif

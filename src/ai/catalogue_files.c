@@ -29,6 +29,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "account/limits.h"
 #include "ai/catalogue_impl.h"
 #include "base/file.h"
 #include "base/hash.h"
@@ -284,7 +285,8 @@ static sv_rc drop_row(sv_dbw *w, void *arg, sv_err *err)
 static sv_rc check_id(sv_catalogue *c, const char *id, sv_err *err)
 {
     if (!sv_model_id_valid(sv_str_of(id)))
-        return sv_fail(err, SV_EINVAL, "'%s' is no model id: vendor/name or @cf/vendor/name, of letters, digits, '-', '_' and '.', at most 128 bytes", id);
+        return sv_fail(err, SV_EINVAL, "'%s' is no model id: vendor/name or @cf/vendor/name, of letters, digits, '-', '_' and '.', at most %lld bytes",
+                       id, (long long)sv_limit_value(SV_LIMIT_MODEL_NAME_BYTES));
     SV_AUTO(sv_model_unrefp) const sv_model *m = NULL;
     sv_err none = {0};
     if (sv_catalogue_find(c, sv_str_of(id), &m, &none) != SV_OK)

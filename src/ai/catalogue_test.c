@@ -15,6 +15,7 @@
 
 #include <cmocka.h>
 
+#include "account/limits.h"
 #include "base/file.h"
 #include "base/hash.h"
 
@@ -278,7 +279,11 @@ static void bad_ids_and_files_are_refused(void **state)
         assert_non_null(strstr(err.msg, "is no model id"));
     }
     assert_true(sv_model_id_valid(SV_STR("@cf/meta/llama-3.2-1b-instruct")) && sv_model_id_valid(SV_STR("me/it_2.0")));
-    char path[160];
+    char path[160], longest[160] = "a/";
+    memset(longest + 2, 'b', (size_t)sv_limit_value(SV_LIMIT_MODEL_NAME_BYTES) - 1);
+    assert_false(sv_model_id_valid(sv_str_of(longest)));
+    longest[strlen(longest) - 1] = 0;
+    assert_true(sv_model_id_valid(sv_str_of(longest)));
     snprintf(path, sizeof path, "%s/bad", p->root);
     sv_map m = {0};
     assert_int_equal(sv_map_open(&m, GGUF, &err), SV_OK);

@@ -16,6 +16,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/thread.h"
+#include "vec/filter.h"
 
 static const sv_str me = {"0123456789abcdef0123456789abcdef", 32}, other = {"ffffffffffffffffffffffffffffffff", 32};
 
@@ -296,6 +297,18 @@ static void create_use_and_delete_race_without_harm(void **state)
     json_decref(all);
 }
 
+static void the_table_of_limits_promises_what_the_index_does(void **state)
+{
+    (void)state;
+    assert_int_equal(sv_limit_value(SV_LIMIT_VEC_INDEXED_BYTES), SV_VEC_INDEXED_BYTES);
+    assert_int_equal(sv_limit_value(SV_LIMIT_VEC_FIELDS), SV_VEC_MAX_FIELDS);
+    assert_int_equal(sv_limit_value(SV_LIMIT_VEC_FILTER_BYTES), SV_VEC_MAX_FILTER - 1);
+    assert_true(sv_limit_value(SV_LIMIT_VEC_DIMENSIONS) <= SV_VEC_MAX_DIMENSIONS && sv_limit_value(SV_LIMIT_VEC_ID_BYTES) <= SV_VEC_MAX_ID);
+    assert_true(sv_limit_value(SV_LIMIT_VEC_NAMESPACE_BYTES) <= SV_VEC_MAX_NAMESPACE && sv_limit_value(SV_LIMIT_VEC_METADATA_BYTES) <= SV_VEC_MAX_METADATA);
+    assert_true(sv_limit_value(SV_LIMIT_VEC_BATCH) <= SV_VEC_MAX_BATCH && sv_limit_value(SV_LIMIT_VEC_TOP_K) <= SV_VEC_MAX_TOP_K);
+    assert_true(sv_limit_value(SV_LIMIT_VEC_LIST) <= SV_VEC_MAX_LIST);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -308,6 +321,7 @@ int main(void)
         T(deleted_under_a_use_it_works_to_the_end_and_then_goes),
         T(more_indexes_than_may_be_open_all_answer),
         T(create_use_and_delete_race_without_harm),
+        cmocka_unit_test(the_table_of_limits_promises_what_the_index_does),
     };
     return cmocka_run_group_tests_name("vectorize", tests, NULL, NULL);
 }
