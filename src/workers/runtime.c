@@ -6,7 +6,7 @@
  * Sockets. A Worker's current socket is RUN/w/KEY.GEN.sock, held by the supervisor. A cold Worker's socket is watched here, not accepted
  * from: the first connection waits in its backlog while the process starts, and is then workerd's. A swap makes a socket of a
  * new generation for each Worker that has a live process, starts the new process on it, and only then moves the front door's route: the old
- * process gets no new request from that moment on, so it can be given grace_ms for what waitUntil left running, then SIGTERM (workerd
+ * process gets no new request from that moment on, so it can be given the time of SV_LIMIT_WAIT_UNTIL_MS for what waitUntil left running, then SIGTERM (workerd
  * ends its open requests), then SIGKILL. A cold Worker keeps its socket through a swap, since requests may be waiting in it.
  *
  * A new daemon (the old one was killed) finds processes and sockets with the supervisor and adopts them. What it cannot know is whether
@@ -40,6 +40,7 @@
 
 enum {
     START_LIMIT_MS = 10000, /* exec to listening */
+    IDLE_MS = 10 * 60 * 1000,
     RETRY_MIN_MS = 100, RETRY_MAX_MS = 5000, YOUNG_MS = 1000,
     TAIL_BYTES = 4000,      /* of its output, kept for the error message of a failed start */
     MAX_UNIT = 32,          /* Workers in one process */
@@ -101,7 +102,6 @@ struct op {
     bool take_over;
     char fingerprint[17];
     int64_t startup_ms;
-    json_t *status;
     worker *w;
     char paths[MAX_UNIT][MAX_PATH];
     int n_keys, n_waiting; /* answers still to come */
@@ -394,19 +394,19 @@ static uint64_t cpu_ticks(int32_t pid)
     return user + sys;
 }
 
-/* A process that used no CPU for idle_ms served nobody: requests, streams and timers all cost some. */
+/* A process that used no CPU for IDLE_MS served nobody: requests, streams and timers all cost some. */
 static void idle_check(proc *p)
 {
     uint64_t now = cpu_ticks(p->pid);
     if (now != p->cpu_ticks) {
         p->cpu_ticks = now;
         p->busy_ms = sv_mono_ms();
-    } else if (sv_mono_ms() - p->busy_ms >= p->rt->o.idle_ms) {
+    } else if (sv_mono_ms() - p->busy_ms >= IDLE_MS) {
         sv_log(SV_INFO, "workerd.idle", "unit=%s pid=%d", p->unit, p->pid);
         proc_retire(p, 0);
         return;
     }
-    sv_timer_set(p->timer, p->rt->o.idle_ms / 4 + 1);
+    sv_timer_set(p->timer, IDLE_MS / 4 + 1);
 }
 
 static void proc_timer(void *arg)
@@ -527,7 +527,7 @@ static proc *proc_start(sv_runtime *rt, const sv_unit_spec *spec, const char *fi
         listen[i] = p->paths[i];
     static const char *const no_env[] = {NULL};
     sv_spawn s = {.argv = argv_of(rt, spec, n, a), .env = spec->env ? spec->env : no_env, .listen = listen, .control = true,
-                  .sandbox = {.on = true, .read_paths = read_paths_of(rt, spec, n, a), .write_paths = spec->write_paths,
+                  .sandbox = {.on = true, .read_paths = read_paths_of(rt, spec, n, a),
                               .data_bytes = sv_limit_value(SV_LIMIT_WORKER_DATA_BYTES)}};
     if (sv_super_spawn(rt->super, p->name, &s, &p->out_fd, &p->ctl_fd, spawned, rt, err) != SV_OK) {
         proc_free(p);
@@ -690,7 +690,7 @@ static void take_over(op *o, proc *p)
         sv_front_door_route(rt->door, w->host, name, w->path, op_route_done, o);
     }
     for (int i = 0; i < n_old; i++)
-        proc_retire(old[i], rt->o.grace_ms);
+        proc_retire(old[i], sv_limit_value(SV_LIMIT_WAIT_UNTIL_MS));
     op_route_done(o);
 }
 
@@ -699,7 +699,7 @@ static void proc_up(proc *p)
     p->state = UP;
     p->since_ms = p->busy_ms = sv_mono_ms();
     sv_buf_reset(&p->tail);
-    sv_timer_set(p->timer, p->rt->o.idle_ms / 4 + 1);
+    sv_timer_set(p->timer, IDLE_MS / 4 + 1);
     int64_t ms = (sv_mono_us() - p->started_us) / 1000;
     sv_log(SV_INFO, "workerd.up", "unit=%s pid=%d start_ms=%lld", p->unit, p->pid, (long long)ms);
     op *o = p->op;
@@ -974,7 +974,7 @@ static proc *adopt_proc(sv_runtime *rt, const sv_super_msg *m)
     sv_buf_init(&p->tail, TAIL_BYTES);
     p->since_ms = p->busy_ms = sv_mono_ms();
     p->timer = sv_timer_new(rt->o.loop, proc_timer, p);
-    sv_timer_set(p->timer, rt->o.idle_ms / 4 + 1);
+    sv_timer_set(p->timer, IDLE_MS / 4 + 1);
     p->next = rt->procs;
     rt->procs = p;
     return p;
@@ -1040,7 +1040,7 @@ static void settle_begin(op *o)
         char fp[17] = "";
         sscanf(p->name, "%*s %16s", fp);
         if (!served) { /* an old generation whose drain the last daemon did not see through */
-            proc_retire(p, rt->o.grace_ms);
+            proc_retire(p, sv_limit_value(SV_LIMIT_WAIT_UNTIL_MS));
             continue;
         }
         wake *k = sv_xnew0(wake);
@@ -1073,59 +1073,12 @@ sv_rc sv_runtime_settle(sv_runtime *rt, sv_err *err)
     return op_wait(rt, &o, err);
 }
 
-/* ---- status ---- */
-
-static int64_t rss_bytes(int32_t pid)
-{
-    char path[64], line[128];
-    long total = 0, resident = 0;
-    snprintf(path, sizeof path, "/proc/%d/statm", pid);
-    FILE *f = fopen(path, "re");
-    if (f) {
-        if (fgets(line, sizeof line, f))
-            sscanf(line, "%ld %ld", &total, &resident);
-        fclose(f);
-    }
-    return (int64_t)resident * sysconf(_SC_PAGESIZE);
-}
-
-static void status_begin(op *o)
-{
-    static const char *const names[] = {"starting", "up", "draining"};
-    sv_runtime *rt = o->rt;
-    o->status = json_array();
-    for (const proc *p = rt->procs; p; p = p->next) {
-        json_t *workers = json_array();
-        size_t i = 0;
-        sv_str key;
-        void *v;
-        while (sv_smap_next(rt->workers, &i, &key, &v))
-            if (((worker *)v)->proc == p)
-                json_array_append_new(workers, json_string(((worker *)v)->id.name));
-        json_array_append_new(o->status,
-                              json_pack("{s:s, s:i, s:s, s:o, s:I, s:I}", "unit", p->unit, "pid", p->pid, "state", names[p->state], "workers",
-                                        workers, "rss_bytes", (json_int_t)rss_bytes(p->pid), "up_ms",
-                                        (json_int_t)(p->since_ms ? sv_mono_ms() - p->since_ms : 0)));
-    }
-    op_done(o, SV_OK);
-}
-
-json_t *sv_runtime_status(sv_runtime *rt)
-{
-    op o = {.fn = status_begin};
-    sv_err err;
-    (void)op_wait(rt, &o, &err);
-    return o.status;
-}
-
 /* ---- life ---- */
 
 sv_rc sv_runtime_new(sv_runtime **out, const sv_runtime_opts *opts, sv_err *err)
 {
     sv_runtime *rt = sv_xnew0(sv_runtime);
     rt->o = *opts;
-    rt->o.idle_ms = opts->idle_ms ? opts->idle_ms : 10 * 60 * 1000;
-    rt->o.grace_ms = opts->grace_ms ? opts->grace_ms : sv_limit_value(SV_LIMIT_WAIT_UNTIL_MS);
     rt->o.drain_ms = opts->drain_ms ? opts->drain_ms : 30 * 1000;
     snprintf(rt->run_dir, sizeof rt->run_dir, "%s", opts->run_dir);
     rt->workers = sv_smap_new();

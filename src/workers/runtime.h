@@ -7,13 +7,11 @@
  *   a process:  (none) --first connection, or swap--> STARTING --listen event--> UP --idle, replaced, removed--> DRAINING --exit--> (none)
  *               STARTING --exit--> (none), the next connection tries again after a back-off; UP --crash--> (none), the next connection starts it
  *               STARTING --replaced, removed--> DRAINING
- *               DRAINING: after grace_ms SIGTERM, after drain_ms more SIGKILL
+ *               DRAINING: after SV_LIMIT_WAIT_UNTIL_MS (of an idle or removed one at once) SIGTERM, after drain_ms more SIGKILL
  *
- * Threads: new/free on the loop's thread; declare, remove, swap and the getters on any other thread (they block: job pool). */
+ * Threads: new/free on the loop's thread; declare, remove, swap on any other thread (they block: job pool). */
 #ifndef SV_WORKERS_RUNTIME_H
 #define SV_WORKERS_RUNTIME_H
-
-#include <jansson.h>
 
 #include "account/account.h"
 #include "base/err.h"
@@ -29,7 +27,6 @@ typedef struct sv_unit_spec {
     const char *const *keys;         /* its Workers' keys, NULL-terminated; socket "http-<key>" of the config listens for each */
     const char *config_path;         /* capnp text with `const config :Workerd.Config`; secrets only by fromEnvironment */
     const char *const *read_paths;   /* folders and files the process may read (modules, assets), NULL-terminated */
-    const char *const *write_paths;  /* folders it may write (Durable Object storage), NULL-terminated; usually empty */
     const char *const *env;          /* "NAME=value" for fromEnvironment, NULL-terminated; never logged */
     bool experimental;               /* --experimental (assets, dispatcher) */
 } sv_unit_spec;
@@ -42,8 +39,6 @@ typedef struct sv_runtime_opts {
     const char *workerd;     /* path of the workerd binary */
     const char *haproxy;     /* path of HAProxy */
     sv_http *bindings;       /* binding calls are served here; the listener of each is the Worker's sv_worker_id */
-    int64_t idle_ms;         /* 0: 10 minutes */
-    int64_t grace_ms;        /* waitUntil after a swap; 0: 30 s */
     int64_t drain_ms;        /* 0: 30 s */
     /* Called on a job thread when a process is needed for the Worker `key`. */
     sv_rc (*prepare)(void *ctx, const char *key, sv_unit_spec *out, sv_arena *arena, sv_err *err);
@@ -76,8 +71,5 @@ SV_MUST sv_rc sv_runtime_swap(sv_runtime *rt, const sv_unit_spec *spec, sv_err *
 /* The same without taking over: starts it on throw-away sockets, waits until it listens, ends it. For versions that are uploaded but not deployed.
  * *startup_ms is the time from exec to listening. */
 SV_MUST sv_rc sv_runtime_try(sv_runtime *rt, const sv_unit_spec *spec, int64_t *startup_ms, sv_err *err);
-
-/* [{unit, pid, state, workers, rss_bytes, up_ms}] */
-json_t *sv_runtime_status(sv_runtime *rt);
 
 #endif

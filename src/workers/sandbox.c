@@ -47,7 +47,7 @@ static const char *const library_paths[] = {LOADER, "/lib/" TRIPLET, "/usr/lib/"
 
 enum {
     NAMESPACES = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP,
-    MAX_PATHS = 64,
+    MAX_PATHS = 64, MAX_FILES = 4096,
     FIRST_UID = 61184, N_UIDS = 4096, /* the range that systemd keeps for dynamic users */
 };
 
@@ -55,7 +55,7 @@ enum {
 
 typedef struct mount_point { int tree; char path[4096]; bool is_dir; } mount_point;
 
-static sv_rc bind_open(mount_point *b, const char *path, bool writable, sv_err *err)
+static sv_rc bind_open(mount_point *b, const char *path, sv_err *err)
 {
     struct stat st;
     if (stat(path, &st) < 0)
@@ -65,7 +65,7 @@ static sv_rc bind_open(mount_point *b, const char *path, bool writable, sv_err *
     b->tree = (int)syscall(SYS_open_tree, AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
     if (b->tree < 0)
         return sv_fail_errno(err, "open_tree '%s'", path);
-    struct mount_attr attr = {.attr_set = MOUNT_ATTR_NOSUID | (S_ISCHR(st.st_mode) ? 0 : MOUNT_ATTR_NODEV) | (writable ? 0 : MOUNT_ATTR_RDONLY)};
+    struct mount_attr attr = {.attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_RDONLY | (S_ISCHR(st.st_mode) ? 0 : MOUNT_ATTR_NODEV)};
     if (syscall(SYS_mount_setattr, b->tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr, sizeof attr) < 0)
         return sv_fail_errno(err, "mount_setattr '%s'", path);
     return SV_OK;
@@ -102,14 +102,13 @@ static sv_rc new_root(const sv_sandbox *s, sv_err *err)
     if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
         return sv_fail_errno(err, "make mounts private");
     for (int i = 0; library_paths[i]; i++)
-        if (sv_file_exists(library_paths[i]) && bind_open(&binds[n++], library_paths[i], false, err) != SV_OK)
+        if (sv_file_exists(library_paths[i]) && bind_open(&binds[n++], library_paths[i], err) != SV_OK)
             return err->code;
     for (int i = 0; s->read_paths && s->read_paths[i]; i++)
-        if (n == MAX_PATHS || bind_open(&binds[n++], s->read_paths[i], false, err) != SV_OK)
-            return n == MAX_PATHS ? sv_fail(err, SV_ELIMIT, "more than %d paths", MAX_PATHS) : err->code;
-    for (int i = 0; s->write_paths && s->write_paths[i]; i++)
-        if (n == MAX_PATHS || bind_open(&binds[n++], s->write_paths[i], true, err) != SV_OK)
-            return n == MAX_PATHS ? sv_fail(err, SV_ELIMIT, "more than %d paths", MAX_PATHS) : err->code;
+        if (n == MAX_PATHS)
+            return sv_fail(err, SV_ELIMIT, "more than %d paths", MAX_PATHS);
+        else if (bind_open(&binds[n++], s->read_paths[i], err) != SV_OK)
+            return err->code;
 
     if (mount("tmpfs", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755,size=1m") < 0)
         return sv_fail_errno(err, "mount the new root");
@@ -194,8 +193,6 @@ static sv_rc landlock_enter(const sv_sandbox *s, sv_err *err)
         landlock_allow(rs, library_paths[i], read);
     for (int i = 0; s->read_paths && s->read_paths[i]; i++)
         landlock_allow(rs, s->read_paths[i], read);
-    for (int i = 0; s->write_paths && s->write_paths[i]; i++)
-        landlock_allow(rs, s->write_paths[i], all);
     if (syscall(SYS_landlock_restrict_self, rs, 0) < 0)
         return sv_fail_errno(err, "landlock_restrict_self");
     return SV_OK;
@@ -238,8 +235,7 @@ static sv_rc seccomp_enter(sv_err *err)
 
 static void limits(const sv_sandbox *s)
 {
-    rlim_t files = (rlim_t)(s->n_files ? s->n_files : 4096);
-    setrlimit(RLIMIT_NOFILE, &(struct rlimit){files, files});
+    setrlimit(RLIMIT_NOFILE, &(struct rlimit){MAX_FILES, MAX_FILES});
     setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
     if (s->data_bytes)
         setrlimit(RLIMIT_DATA, &(struct rlimit){(rlim_t)s->data_bytes, (rlim_t)s->data_bytes});

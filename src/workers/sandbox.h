@@ -14,9 +14,7 @@
 typedef struct sv_sandbox {
     bool on;                        /* false: plain child (own programs) */
     const char *const *read_paths;  /* existing files and folders it may read and, where they are programs, run */
-    const char *const *write_paths; /* folders it may write */
     int64_t data_bytes;             /* RLIMIT_DATA; 0: none */
-    int32_t n_files;                /* RLIMIT_NOFILE; 0: 4096 */
 } sv_sandbox;
 
 enum { /* what holds, for sv_sandbox_probe */

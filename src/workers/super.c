@@ -99,13 +99,12 @@ sv_rc sv_spawn_pack(int *fd, const sv_spawn *s, sv_err *err)
 {
     SV_AUTO(sv_buf_donep) sv_buf b;
     sv_buf_init(&b, MAX_PACK);
-    int64_t head[5] = {s->restart, s->control, s->sandbox.on, s->sandbox.data_bytes, s->sandbox.n_files};
+    int64_t head[] = {s->restart, s->control, s->sandbox.on, s->sandbox.data_bytes};
     sv_buf_add(&b, head, sizeof head);
     pack_strs(&b, s->argv);
     pack_strs(&b, s->env);
     pack_strs(&b, s->listen);
     pack_strs(&b, s->sandbox.read_paths);
-    pack_strs(&b, s->sandbox.write_paths);
     if (b.failed)
         return sv_fail(err, SV_ELIMIT, "arguments and environment of '%s' pass %d bytes", s->argv[0], MAX_PACK);
     SV_AUTO(sv_fd_closep) int m = memfd_create("spawn", MFD_CLOEXEC);
@@ -148,18 +147,17 @@ static const char *const *unpack_strs(cursor *c)
 
 sv_rc sv_spawn_unpack(sv_spawn *out, sv_str bytes, sv_arena *a, sv_err *err)
 {
-    int64_t head[5];
+    int64_t head[4];
     if (bytes.n < sizeof head)
         return sv_fail(err, SV_EFORMAT, "spawn: %zu bytes, no room for a head", bytes.n);
     memcpy(head, bytes.p, sizeof head);
     cursor c = {bytes.p + sizeof head, bytes.p + bytes.n, a, false};
     sv_spawn s = {.restart = head[0] != 0, .control = head[1] != 0,
-                  .sandbox = {.on = head[2] != 0, .data_bytes = head[3], .n_files = (int32_t)head[4]}};
+                  .sandbox = {.on = head[2] != 0, .data_bytes = head[3]}};
     s.argv = unpack_strs(&c);
     s.env = unpack_strs(&c);
     s.listen = unpack_strs(&c);
     s.sandbox.read_paths = unpack_strs(&c);
-    s.sandbox.write_paths = unpack_strs(&c);
     if (c.bad || c.p != c.end || !s.argv[0])
         return sv_fail(err, SV_EFORMAT, "spawn: %zu bytes do not hold what they promise", bytes.n);
     *out = s;
