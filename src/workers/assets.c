@@ -166,18 +166,6 @@ static sv_rc insert_session(sv_dbw *w, void *arg, sv_err *err)
     return sv_stmt_run(&q, err);
 }
 
-sv_rc sv_assets_session(sv_workers *w, const char *account, const char *script, const json_t *manifest, bool complete,
-                        sv_buf *token, sv_err *err)
-{
-    char id[33];
-    sv_random_hex(id, 16);
-    session_args k = {.id = id, .account = account, .script = script, .manifest = manifest, .now_ms = sv_now_ms()};
-    if (sv_assets_forget_expired(w, err) != SV_OK || sv_db_write(w->db, insert_session, &k, err) != SV_OK)
-        return err->code;
-    make_token(w, id, complete, token);
-    return SV_OK;
-}
-
 static sv_rc delete_expired(sv_dbw *w, void *arg, sv_err *err)
 {
     SV_AUTO(sv_stmt_donep) sv_stmt q = {0};
@@ -187,10 +175,22 @@ static sv_rc delete_expired(sv_dbw *w, void *arg, sv_err *err)
     return sv_stmt_run(&q, err);
 }
 
-sv_rc sv_assets_forget_expired(sv_workers *w, sv_err *err)
+static sv_rc forget_expired(sv_workers *w, sv_err *err)
 {
     int64_t now = sv_now_ms();
     return sv_db_write(w->db, delete_expired, &now, err);
+}
+
+sv_rc sv_assets_session(sv_workers *w, const char *account, const char *script, const json_t *manifest, bool complete,
+                        sv_buf *token, sv_err *err)
+{
+    char id[33];
+    sv_random_hex(id, 16);
+    session_args k = {.id = id, .account = account, .script = script, .manifest = manifest, .now_ms = sv_now_ms()};
+    if (forget_expired(w, err) != SV_OK || sv_db_write(w->db, insert_session, &k, err) != SV_OK)
+        return err->code;
+    make_token(w, id, complete, token);
+    return SV_OK;
 }
 
 static sv_rc find_session(sv_dbw *r, void *arg, sv_err *err)

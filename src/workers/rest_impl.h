@@ -30,7 +30,6 @@ json_t *sv_call_json(sv_call *c);
 json_t *sv_json_time(int64_t ms);
 /* {"name","type",...} of a version, secrets by name only. */
 json_t *sv_json_bindings(const sv_version *v);
-json_t *sv_json_version(const sv_version *v); /* whole: wrangler reads bindings out of lists too */
 
 void sv_today(char out[11]); /* the newest date a Worker may ask for */
 

@@ -432,7 +432,8 @@ static sv_rc worker_first(const json_t *config, json_t *out, sv_err *err)
     return SV_OK;
 }
 
-sv_rc sv_assets_config_check(const json_t *config, json_t **out, sv_err *err)
+/* What `assets.config` may hold; the result is new and whole. */
+static sv_rc check_assets_config(const json_t *config, json_t **out, sv_err *err)
 {
     static const char *const html[] = {"auto-trailing-slash", "force-trailing-slash", "drop-trailing-slash", "none", NULL};
     static const char *const not_found[] = {"none", "404-page", "single-page-application", NULL};
@@ -581,7 +582,7 @@ static sv_rc read_assets(sv_upload *u, sv_arena *a, const json_t *meta, sv_err *
         return SV_OK;
     if (!json_is_object(assets))
         return sv_fail_api(err, SV_EINVAL, 10021, "'assets' is not an object");
-    if (sv_assets_config_check(json_object_get(assets, "config"), &u->assets_config, err) != SV_OK)
+    if (check_assets_config(json_object_get(assets, "config"), &u->assets_config, err) != SV_OK)
         return err->code;
     const json_t *jwt = json_object_get(assets, "jwt");
     if (!json_is_string(jwt))

@@ -62,8 +62,6 @@ SV_MUST sv_rc sv_upload_of_bindings(sv_upload *out, const json_t *bindings, sv_e
 SV_MUST sv_rc sv_bindings_check(const json_t *bindings, bool stored, sv_err *err);
 /* A secret's name and value, as `wrangler secret put` sets them. */
 SV_MUST sv_rc sv_secret_check(sv_str name, sv_str value, sv_err *err);
-/* What `assets.config` may hold; the result is new and whole: html_handling, not_found_handling, run_worker_first, _headers, _redirects. */
-SV_MUST sv_rc sv_assets_config_check(const json_t *config, json_t **out, sv_err *err);
 /* The flags and the date. `flags` may be NULL. */
 SV_MUST sv_rc sv_compatibility_check(sv_str date, const json_t *flags, const char *today, sv_err *err);
 /* A Worker's name: one DNS label in lower case. Error 10016. */

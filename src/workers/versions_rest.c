@@ -14,13 +14,13 @@ enum { PER_PAGE = 10, DEPLOYMENTS_SHOWN = 10 };
 
 static json_t *version_metadata(const sv_version *v)
 {
-    json_t *o = json_pack("{s:o, s:o, s:s, s:s, s:s, s:b, s:b}", "created_on", sv_json_time(v->created_ms), "modified_on",
-                          sv_json_time(v->created_ms), "source", sv_json_cstr(v->meta, "source"), "author_id", "", "author_email",
-                          sv_json_cstr(v->meta, "author"), "has_preview", 0, "hasPreview", 0);
-    return o;
+    return json_pack("{s:o, s:o, s:s, s:s, s:s, s:b, s:b}", "created_on", sv_json_time(v->created_ms), "modified_on",
+                     sv_json_time(v->created_ms), "source", sv_json_cstr(v->meta, "source"), "author_id", "", "author_email",
+                     sv_json_cstr(v->meta, "author"), "has_preview", 0, "hasPreview", 0);
 }
 
-json_t *sv_json_version(const sv_version *v)
+/* Whole: wrangler reads bindings out of lists too. */
+static json_t *version_json(const sv_version *v)
 {
     json_t *o = json_pack("{s:s, s:I, s:o, s:O?}", "id", v->id, "number", (json_int_t)v->number, "metadata", version_metadata(v),
                           "annotations", json_object_get(v->meta, "annotations"));
@@ -62,7 +62,7 @@ static void get_versions(sv_req *r, void *ctx)
     json_t *items = json_array();
     for (size_t i = 0; i < n; i++) {
         if ((int64_t)i >= (page - 1) * per_page && (int64_t)i < page * per_page)
-            json_array_append_new(items, sv_json_version(&all[i]));
+            json_array_append_new(items, version_json(&all[i]));
         sv_version_done(&all[i]);
     }
     free(all);
@@ -85,7 +85,7 @@ static void get_version(sv_req *r, void *ctx)
     snprintf(id, sizeof id, "%.*s", (int)(raw.n < 60 ? raw.n : 60), raw.p);
     sv_which which = strcmp(id, "latest") == 0 ? SV_LATEST : SV_BY_ID;
     if (sv_store_version(c.w, &v, s.key, which, which == SV_BY_ID ? id : NULL, false, &err) == SV_OK)
-        sv_api_ok(r, sv_json_version(&v));
+        sv_api_ok(r, version_json(&v));
     else
         sv_call_fail(&c, &err);
     sv_version_done(&v);
@@ -108,7 +108,7 @@ static void post_version(sv_req *r, void *ctx)
     if (rc == SV_OK)
         rc = sv_deploy_upload(c.w, &c.by, c.name, &u, SV_UPLOAD_ONLY, strict, &v, &err);
     if (rc == SV_OK)
-        sv_api_ok(r, sv_json_version(&v));
+        sv_api_ok(r, version_json(&v));
     else
         sv_call_fail(&c, &err);
     sv_version_done(&v);
@@ -280,7 +280,7 @@ static void patch_latest(sv_req *r, void *ctx)
         }
     env_patch p = {json_object_get(body, "env"), json_object_get(body, "annotations")};
     if (sv_deploy_derived(c.w, &c.by, c.name, SV_UPLOAD_ONLY, "version_upload", patch_env, &p, &v, &err) == SV_OK)
-        sv_api_ok(r, sv_json_version(&v));
+        sv_api_ok(r, version_json(&v));
     else
         sv_call_fail(&c, &err);
     sv_version_done(&v);

@@ -221,8 +221,8 @@ static sv_rc unit_spec(unit *u, sv_unit_spec *out, sv_arena *a, sv_err *err)
     return SV_OK;
 }
 
-sv_rc sv_unit_prepare(sv_workers *w, const sv_script *script, const sv_version *version, sv_unit_spec *out, sv_arena *a,
-                      sv_err *err)
+/* Collects the unit and writes its configuration. */
+static sv_rc unit_prepare(sv_workers *w, const sv_script *script, const sv_version *version, sv_unit_spec *out, sv_arena *a, sv_err *err)
 {
     SV_AUTO(sv_freep) unit *u = sv_xnew0(unit);
     *u = (unit){.w = w, .changed = script, .version = version};
@@ -239,7 +239,7 @@ sv_rc sv_workers_prepare(void *ctx, const char *key, sv_unit_spec *out, sv_arena
     sv_script s = {0};
     if (sv_store_script_by_key(w, &s, key, err) != SV_OK)
         return err->code;
-    sv_rc rc = sv_unit_prepare(w, &s, NULL, out, arena, err);
+    sv_rc rc = unit_prepare(w, &s, NULL, out, arena, err);
     sv_script_done(&s);
     return rc;
 }
@@ -263,7 +263,7 @@ static sv_rc start(sv_workers *w, const sv_script *script, const sv_version *ver
 {
     SV_AUTO(sv_arena_freep) sv_arena *a = sv_arena_create(0);
     sv_unit_spec spec;
-    if (sv_unit_prepare(w, script, version, &spec, a, err) != SV_OK)
+    if (unit_prepare(w, script, version, &spec, a, err) != SV_OK)
         return err->code;
     *startup_ms = 0;
     if (!w->runtime)

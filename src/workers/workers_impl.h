@@ -110,20 +110,18 @@ SV_MUST sv_rc sv_assets_open_token(sv_workers *w, sv_str token, sv_asset_session
 /* A completion token for the same session. */
 void sv_assets_complete_token(sv_workers *w, const sv_asset_session *s, sv_buf *token);
 SV_MUST sv_rc sv_assets_put(sv_workers *w, const sv_asset_session *s, sv_str hash, sv_str bytes, sv_err *err);
-/* Lays the manifest's files out below `folder`/assets, synced. SV_ENOENT when one was never uploaded. */
+/* Lays the manifest's files out below `folder`/assets, synced, and keeps the manifest beside them. SV_EINVAL names one that was never uploaded. */
 SV_MUST sv_rc sv_assets_lay_out(sv_workers *w, const char *account, const json_t *manifest, const char *folder, sv_err *err);
-/* The same from another version's folder. */
+/* The manifest that lay_out kept in a version's folder; *out is the caller's. */
 SV_MUST sv_rc sv_assets_manifest_of(sv_workers *w, const char *key, const char *folder, json_t **out, sv_err *err);
-SV_MUST sv_rc sv_assets_forget_expired(sv_workers *w, sv_err *err);
 
 /* ---- workers.c ---- */
 /* One change at a time in an account, since its Workers may share processes. SV_ELIMIT when too many wait. */
 SV_MUST sv_rc sv_account_lock(sv_workers *w, const char *account, sv_err *err);
 void sv_account_unlock(sv_workers *w, const char *account);
 
-/* The unit of script->key as it would be with `version` deployed (NULL: as it is) and script->open as given. Writes its configuration. */
-SV_MUST sv_rc sv_unit_prepare(sv_workers *w, const sv_script *script, const sv_version *version, sv_unit_spec *out, sv_arena *a, sv_err *err);
-/* Starts it in the place of what serves now / only to see whether it starts. Runtime absent: nothing. */
+/* Starts the unit of script->key as it would be with `version` deployed (NULL: as it is) and script->open as given, in the place of what serves
+ * now / only to see whether it starts. Runtime absent: only its configuration is written. */
 SV_MUST sv_rc sv_unit_swap(sv_workers *w, const sv_script *script, const sv_version *version, int64_t *startup_ms, sv_err *err);
 SV_MUST sv_rc sv_unit_try(sv_workers *w, const sv_script *script, const sv_version *version, int64_t *startup_ms, sv_err *err);
 void sv_version_folder(const sv_workers *w, const char *key, const char *folder, char out[4096]);
