@@ -183,7 +183,7 @@ static sv_rc read_ns_list(sv_dbw *r, void *arg, sv_err *err)
         {"SELECT no, id, account, title FROM namespaces WHERE account = ?1 AND gone = 0 ORDER BY title",
          "SELECT no, id, account, title FROM namespaces WHERE account = ?1 AND gone = 0 ORDER BY title DESC"}};
     list_ns_arg *a = arg;
-    bool row = false;
+    bool row = true; /* still, when the first step fails */
     SV_AUTO(sv_stmt_donep) sv_stmt q = {0};
     if (sv_stmt_prep(&q, r, sql[a->by_title][a->descending], err) != SV_OK)
         return err->code;
@@ -417,6 +417,7 @@ static void commit_group(sv_kvs *kv, group *g)
     sv_err err = {0};
     sv_rc rc = sv_db_write(kv->db, apply_group, g, &err);
     if (rc != SV_OK && g->n > 1) { /* each for itself: a full disk may still have room for the small ones */
+        free(g->old);
         for (size_t i = 0; i < g->n; i++) {
             group one = {.v = {g->v[i]}, .n = 1};
             commit_group(kv, &one);
