@@ -814,6 +814,35 @@ static void a_slow_reader_gets_fewer_larger_events_and_loses_nothing(void **stat
     script_stop(&s);
 }
 
+static void an_event_that_is_too_large_is_an_error_and_not_left_out(void **state)
+{
+    (void)state;
+    script s;
+    script_start(&s);
+    int fd = send_request(s.n->api_sock, "POST", ACCOUNT "/ai/v1/chat/completions", "",
+                          "{\"model\":\"" TINY "\",\"messages\":[{\"role\":\"user\",\"content\":\"a\"}],\"stream\":true,\"logprobs\":true,\"top_logprobs\":20}");
+    uint32_t id = script_await(&s, SV_WIRE_GENERATE);
+    sv_wire_add_started(&s.out, id, &seven);
+    SV_AUTO(sv_buf_donep) sv_buf packed;
+    sv_buf_init(&packed, 0);
+    sv_token_probs p = {.chosen = {1, -1.2345678f, SV_STR("\xff\xff\xff\xff")}, .n_top = 20};
+    for (int i = 0; i < p.n_top; i++)
+        p.top[i] = p.chosen;
+    while (packed.n < 512 << 10)
+        sv_wire_pack_probs(&packed, &p);
+    for (int i = 0; i < 14; i++) /* 7 MB here, over 30 MB in words */
+        sv_wire_add(&s.out, SV_WIRE_PROBS, id, sv_buf_str(&packed));
+    sv_wire_add_text(&s.out, id, SV_STR("x"), 1);
+    sv_wire_add_done(&s.out, id, SV_FINISH_STOP, &(sv_usage){7, 1, 0});
+    script_send(&s);
+    answer a = read_answer(fd);
+    assert_int_equal(a.status, 200);
+    assert_non_null(strstr(sv_buf_cstr(&a.body), "as one event"));
+    assert_null(strstr(sv_buf_cstr(&a.body), "[DONE]"));
+    answer_done(&a);
+    script_stop(&s);
+}
+
 static void nothing_is_left_when_the_node_stops_in_the_middle(void **state)
 {
     (void)state;
@@ -851,6 +880,7 @@ int main(void)
         cmocka_unit_test(a_failure_before_the_head_has_a_status),
         cmocka_unit_test(a_client_that_leaves_stops_the_engine),
         cmocka_unit_test(a_slow_reader_gets_fewer_larger_events_and_loses_nothing),
+        cmocka_unit_test(an_event_that_is_too_large_is_an_error_and_not_left_out),
         cmocka_unit_test(nothing_is_left_when_the_node_stops_in_the_middle),
     };
     int rc = cmocka_run_group_tests_name("engine", with_engine, start_real, stop_real);

@@ -10,9 +10,10 @@
  *
  * Back-pressure. The engine does not wait for one slow reader (all requests share its steps). So when more than HIGH_WATER bytes wait in the
  * connection, text gathers in `held` instead, and goes out as one event once the connection has drained: a slow client gets fewer, larger
- * events and loses nothing. What can gather is bounded by max_tokens; held's cap (MAX_TEXT) ends the request before that could hurt.
+ * events and loses nothing. What can gather is bounded by max_tokens; the caps of text, probabilities and of the event they become end the request
+ * before that could hurt.
  *
- * `p` pads every event by 1 to 32 random letters, so that a watcher of packet sizes does not read token lengths.
+ * `p` pads every event by 1 to 32 letters, a random number of them, so that a watcher of packet sizes does not read token lengths.
  *
  * Invariants:
  *   1. While a tg is in ai->running its request is alive: on_close and the end of the answer both end the tg at once.
@@ -32,7 +33,7 @@
 #include "base/mem.h"
 #include "base/time.h"
 
-enum { HIGH_WATER = 256 << 10, MAX_TEXT = 4 << 20, MAX_PROBS = 8 << 20 };
+enum { HIGH_WATER = 256 << 10, MAX_TEXT = 4 << 20, MAX_PROBS = 8 << 20, MAX_EVENT = 7 * MAX_TEXT };
 
 struct sv_tg {
     struct sv_tg *next, **prev; /* ai->running */
@@ -48,6 +49,7 @@ struct sv_tg {
     sv_buf event;               /* scratch */
     bool streaming;             /* the head is out */
     bool congested;
+    bool lost;                  /* an event was over MAX_EVENT: the stream is not whole any more */
     bool failed;
 };
 
@@ -171,7 +173,9 @@ void sv_tg_refuse(sv_ai *ai, sv_req *r, const sv_err *err, const char *bad, cons
 static size_t send_event(sv_tg *g)
 {
     size_t waiting = 0;
-    if (!g->event.failed)
+    if (g->event.failed)
+        g->lost = true;
+    else
         waiting = sv_sse_data(g->r, sv_buf_str(&g->event));
     sv_buf_reset(&g->event);
     return waiting;
@@ -246,6 +250,12 @@ static void fail(sv_tg *g, const sv_err *err)
 static void finish_stream(sv_tg *g)
 {
     send_held(g);
+    if (g->lost) {
+        sv_err err = {0};
+        sv_fail_api(&err, SV_ELIMIT, 3006, "a part of the answer is over %d bytes as one event: ask for fewer log probabilities, or read faster", MAX_EVENT);
+        fail(g, &err);
+        return;
+    }
     for (int i = 0; g->d->last(&g->v, i, &g->event); i++)
         send_event(g);
     sv_sse_data(g->r, SV_STR("[DONE]"));
@@ -357,7 +367,7 @@ void sv_tg_start(sv_ai *ai, sv_req *r, const sv_model **m, sv_tg_input *in, cons
                          .logprobs = g->in.sampling.logprobs};
     sv_buf_init(&g->text, MAX_TEXT);
     sv_buf_init(&g->probs, MAX_PROBS);
-    sv_buf_init(&g->event, MAX_TEXT * 7);
+    sv_buf_init(&g->event, MAX_EVENT);
     g->next = ai->running;
     g->prev = &ai->running;
     if (g->next)
