@@ -298,7 +298,7 @@ static bool cage_works(unsigned long flags, int as_if)
 
 int sv_sandbox_probe(void)
 {
-    int flags = sv_sandbox_clone_flags(), cage = SV_CAGE_SECCOMP;
+    int flags = sv_sandbox_clone_flags(), cage = 0;
     if (flags)
         cage |= SV_CAGE_NAMESPACES;
     if (flags && !(flags & CLONE_NEWUSER))

@@ -2,7 +2,8 @@
  *
  * Applied in the child between fork and exec, from the outside in: resource limits, namespaces (mount, pid, net, ipc, uts, cgroup) with a
  * root that holds only what the list names, Landlock, no_new_privs, seccomp, an unprivileged uid. What the host does not allow is
- * left out and reported; the daemon logs the result once. Facts: each piece was tried with workerd alone and together. */
+ * left out, but for seccomp, without which nothing starts; the supervisor logs once what holds. Facts: each piece was tried with workerd
+ * alone and together. */
 #ifndef SV_WORKERS_SANDBOX_H
 #define SV_WORKERS_SANDBOX_H
 
@@ -18,7 +19,7 @@ typedef struct sv_sandbox {
 } sv_sandbox;
 
 enum { /* what holds, for sv_sandbox_probe */
-    SV_CAGE_NAMESPACES = 1, SV_CAGE_LANDLOCK = 2, SV_CAGE_SECCOMP = 4, SV_CAGE_UID = 8,
+    SV_CAGE_NAMESPACES = 1, SV_CAGE_LANDLOCK = 2, SV_CAGE_UID = 4,
 };
 /* What this host allows, found out by trying in a child. */
 int sv_sandbox_probe(void);

@@ -146,12 +146,6 @@ static void memory_ends_at_the_limit_with_null(void **state)
     assert_int_equal(caged(eat_memory), 42);
 }
 
-static void the_probe_names_seccomp_at_least(void **state)
-{
-    (void)state;
-    assert_true(sv_sandbox_probe() & SV_CAGE_SECCOMP);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -159,7 +153,6 @@ int main(void)
         cmocka_unit_test(a_cage_has_no_network_but_unix_sockets),
         cmocka_unit_test(a_cage_has_threads_but_no_children_and_no_dangerous_calls),
         cmocka_unit_test(memory_ends_at_the_limit_with_null),
-        cmocka_unit_test(the_probe_names_seccomp_at_least),
     };
     return cmocka_run_group_tests(tests, make_dirs, drop_dirs);
 }

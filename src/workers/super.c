@@ -741,6 +741,15 @@ static void super_done(super *s)
     sv_fd_closep(&s->lock_fd);
 }
 
+/* Once: what a Worker's process is held by here. */
+static void log_cage(void)
+{
+    int cage = sv_sandbox_probe();
+    bool whole = (cage & SV_CAGE_NAMESPACES) && (cage & SV_CAGE_LANDLOCK);
+    sv_log(whole ? SV_INFO : SV_WARN, "super.cage", "namespaces=%d landlock=%d own_uid=%d seccomp=1%s", (cage & SV_CAGE_NAMESPACES) != 0,
+           (cage & SV_CAGE_LANDLOCK) != 0, (cage & SV_CAGE_UID) != 0, whole ? "" : " effect='this host does not allow the rest: Workers run without it'");
+}
+
 sv_rc sv_super_run(const sv_super_opts *opts, sv_err *err)
 {
     sv_super_opts o = *opts;
@@ -771,6 +780,7 @@ sv_rc sv_super_run(const sv_super_opts *opts, sv_err *err)
         sv_loop_watch(s.loop, s.sig_fd, EPOLLIN, signal_ready, &s);
         start_own(&s, CHILD_ENGINE, "engine", "engine.sock", o.engine_args);
         start_own(&s, CHILD_DAEMON, "daemon", "daemon.sock", o.daemon_args);
+        log_cage();
         sv_loop_run(s.loop);
     }
     super_done(&s);
