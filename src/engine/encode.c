@@ -19,7 +19,7 @@
 #include "models/encoder.h"
 #include "models/files.h"
 
-enum { BATCH_ROWS = 512, MAX_LIVE = 64, TICK_MS = 1000 };
+enum { BATCH_ROWS = 512, MAX_LIVE = 64, TICK_MS = 1000, MAX_LABELS_BYTES = 1 << 20 };
 
 typedef struct enc_text { size_t at; int32_t n, n_first; } enc_text; /* of j->tokens */
 
@@ -92,6 +92,8 @@ static sv_rc prepare(enc_model *m, sv_encode *j, sv_err *err)
     if (scores && info->n_labels == 0)
         return sv_fail(err, SV_EINVAL, "this model has no classes: it makes vectors");
     j->vectors = (sv_vectors){.n = (int32_t)n, .dim = scores ? info->n_labels : info->n_embd, .labels = sv_buf_str(&m->labels)};
+    if (n * (size_t)j->vectors.dim * sizeof(float) + m->labels.n + 64 > SV_WIRE_MAX) /* 64: the frame's other fields */
+        return sv_fail(err, SV_ELIMIT, "%zu texts of %d numbers each are over %d MiB: ask with fewer at once", n, j->vectors.dim, SV_WIRE_MAX >> 20);
     j->texts = sv_try_calloc(n, sizeof *j->texts);
     j->out = sv_try_calloc(n * (size_t)j->vectors.dim, sizeof *j->out);
     if (!j->texts || !j->out)
@@ -199,6 +201,8 @@ static sv_rc load(enc_model *m, sv_err *err)
         sv_json_add_str(&m->labels, sv_str_of(sv_encoder_label(m->encoder, k)));
     }
     sv_buf_addc(&m->labels, ']');
+    if (m->labels.failed)
+        return sv_fail(err, SV_EFORMAT, "'%s': the names of its %d classes have more than %d MiB", m->path, i->n_labels, MAX_LABELS_BYTES >> 20);
     return sv_encoder_ws_new(&m->ws, m->encoder, i->n_ctx > BATCH_ROWS ? i->n_ctx : BATCH_ROWS, err);
 }
 
@@ -298,7 +302,7 @@ static sv_rc find_model(sv_encoders *t, enc_model **out, const char *path, sv_er
     enc_model *m = *out = sv_xnew0(enc_model);
     *m = (enc_model){.next = t->models, .table = t, .path = sv_xstrdup(path), .mtime = st.st_mtim, .ino = st.st_ino, .n_bytes = n_bytes};
     m->queue = sv_queue_new((size_t)t->o.max_queued + 1);
-    sv_buf_init(&m->labels, 1 << 20);
+    sv_buf_init(&m->labels, MAX_LABELS_BYTES);
     t->models = m;
     m->thread = sv_thread_start("encoder", model_main, m);
     return SV_OK;

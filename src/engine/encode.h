@@ -22,9 +22,9 @@ typedef struct sv_encode {
     /* From its end on: */
     sv_err err;          /* code SV_OK: it is done, and vectors is set */
     sv_vectors vectors;
+    struct sv_encode *next; /* the caller's */
     /* encode.c's: */
     struct enc_model *model;
-    struct sv_encode *next;
     sv_tokens tokens;
     struct enc_text *texts;
     int32_t n_begun, n_done;

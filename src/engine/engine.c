@@ -8,7 +8,8 @@
  * step, after which each connection that got frames is written to once.
  *
  * A connection's end cancels its generations: nobody is left to read them. A client that does not read is a client that is gone: beyond
- * MAX_OUT waiting bytes the connection is closed, and memory stays bounded whatever a client does.
+ * MAX_OUT waiting bytes the connection is closed, and memory stays bounded whatever a client does. Answers of encoders are megabytes, and those of
+ * a batch end together: they wait in a list and enter `out` as it drains, up to MAX_ANSWERS.
  *
  * SIGTERM: the listener is left alone (the next engine's clients queue there), every client gets GOAWAY, new requests AGAIN, the ones under way
  * go on for drain_ms at most. What is not through by then is cut off by the closing connection, and the client knows what that means. */
@@ -28,7 +29,7 @@
 #include "engine/table.h"
 #include "engine/wire.h"
 
-enum { MAX_CONNS = 64, MAX_CALLS = 4096, MAX_OUT = 16 << 20, READ_BYTES = 64 << 10, KEEP_BYTES = 1 << 20, PAUSE_MS = 100 };
+enum { MAX_CONNS = 64, MAX_CALLS = 4096, MAX_OUT = 32 << 20, MAX_ANSWERS = 256 << 20, READ_BYTES = 64 << 10, KEEP_BYTES = 1 << 20, PAUSE_MS = 100 };
 
 typedef struct engine engine;
 typedef struct conn conn;
@@ -52,6 +53,8 @@ struct conn {
     bool greeted;    /* its HELLO came */
     bool dirty;      /* out got frames since the last flush */
     bool lost;       /* to be closed at the next flush */
+    sv_encode *answers, **answers_end; /* ended, and not in out yet; oldest first */
+    size_t n_answer_bytes;
     call *calls;
     int32_t n_calls;
 };
@@ -93,6 +96,20 @@ static void call_free(call *k)
     free(k);
 }
 
+static size_t answer_bytes(const sv_encode *j)
+{
+    return j->err.code == SV_OK ? (size_t)j->vectors.n * (size_t)j->vectors.dim * sizeof(float) : 0;
+}
+
+static sv_encode *take_answer(conn *c)
+{
+    sv_encode *j = c->answers;
+    if (!(c->answers = j->next))
+        c->answers_end = &c->answers;
+    c->n_answer_bytes -= answer_bytes(j);
+    return j;
+}
+
 /* Nobody waits for it any more. */
 static void abandon(call *k)
 {
@@ -111,6 +128,8 @@ static void conn_close(conn *c)
     engine *e = c->e;
     while (c->calls)
         abandon(c->calls);
+    while (c->answers)
+        sv_encode_free(take_answer(c));
     *c->link = c->next;
     if (c->next)
         c->next->link = c->link;
@@ -125,10 +144,23 @@ static void conn_close(conn *c)
     check_drained(e);
 }
 
-/* Writes what can be written. False: the connection was lost, and is freed. */
-static bool conn_flush(conn *c)
+/* Answers for which there is room. One of a call that was canceled since is dropped. */
+static void add_answers(conn *c)
 {
-    c->dirty = false;
+    while (c->answers && c->out.n - c->n_sent < KEEP_BYTES) {
+        sv_encode *j = take_answer(c);
+        if (j->owner && j->err.code == SV_OK)
+            sv_wire_add_vectors(&c->out, j->id, &j->vectors);
+        else if (j->owner)
+            sv_wire_add_fail(&c->out, j->id, &j->err);
+        if (j->owner)
+            call_free(j->owner);
+        sv_encode_free(j);
+    }
+}
+
+static void send_out(conn *c)
+{
     while (!c->lost && !c->out.failed && c->n_sent < c->out.n) {
         ssize_t n = send(c->fd, c->out.p + c->n_sent, c->out.n - c->n_sent, MSG_NOSIGNAL);
         if (n > 0)
@@ -137,6 +169,20 @@ static bool conn_flush(conn *c)
             break;
         else if (errno != EINTR)
             c->lost = true;
+    }
+}
+
+/* Writes what can be written. False: the connection was lost, and is freed. */
+static bool conn_flush(conn *c)
+{
+    c->dirty = false;
+    for (;;) {
+        add_answers(c);
+        send_out(c);
+        if (c->lost || c->out.failed || c->n_sent < c->out.n || !c->answers)
+            break;
+        sv_buf_reset(&c->out);
+        c->n_sent = 0;
     }
     if (c->lost || c->out.failed) { /* failed: it does not read */
         conn_close(c);
@@ -216,16 +262,18 @@ static void on_end(sv_job *j, sv_rc rc, sv_finish finish, const sv_usage *usage,
 
 static void on_vectors(sv_encode *j)
 {
-    call *k = j->owner;
-    if (k) {
-        k->conn->dirty = true;
-        if (j->err.code == SV_OK)
-            sv_wire_add_vectors(&k->conn->out, j->id, &j->vectors);
-        else
-            sv_wire_add_fail(&k->conn->out, j->id, &j->err);
-        call_free(k);
+    const call *k = j->owner;
+    if (!k) {
+        sv_encode_free(j);
+        return;
     }
-    sv_encode_free(j);
+    conn *c = k->conn;
+    j->next = NULL;
+    *c->answers_end = j;
+    c->answers_end = &j->next;
+    c->n_answer_bytes += answer_bytes(j);
+    c->lost = c->lost || c->n_answer_bytes > MAX_ANSWERS;
+    c->dirty = true;
 }
 
 /* --- frames in ------------------------------------------------------------------------------------------------------ */
@@ -432,6 +480,7 @@ static void on_listen(void *arg, int fd, uint32_t events)
     }
     conn *c = sv_xnew0(conn);
     *c = (conn){.next = e->conns, .link = &e->conns, .e = e, .fd = s};
+    c->answers_end = &c->answers;
     if (e->conns)
         e->conns->link = &c->next;
     e->conns = c;

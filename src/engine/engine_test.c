@@ -1198,6 +1198,83 @@ static void sigterm_lets_encodings_finish_and_sends_new_ones_to_the_next_engine(
     bench_close(b);
 }
 
+/* Folder `to`: a tiny classifier whose head has n_labels classes, with weights of 0. */
+static void make_wide_classifier(const char *to, int n_labels)
+{
+    static const char *const texts[] = {"tokenizer.json", "tokenizer_config.json"};
+    char path[256], from[512];
+    sv_err err = {0};
+    uint64_t n = 0, n_data, n_head = (uint64_t)n_labels * 36 * sizeof(float), n_bias = (uint64_t)n_labels * sizeof(float);
+    SV_AUTO(sv_buf_donep) sv_buf file;
+    SV_AUTO(sv_buf_donep) sv_buf text;
+    SV_AUTO(sv_json_decrefp) json_t *header = NULL, *config = NULL;
+    sv_buf_init(&file, 0);
+    sv_buf_init(&text, 0);
+    assert_int_equal(sv_mkdir_p(to, 0700, &err), SV_OK);
+    for (size_t i = 0; i < SV_LEN(texts); i++) {
+        snprintf(path, sizeof path, "%s/%s", to, texts[i]);
+        snprintf(from, sizeof from, ENCODER("bert-classifier") "/%s", texts[i]);
+        assert_int_equal(symlink(from, path), 0);
+    }
+    assert_int_equal(sv_file_read(&text, ENCODER("bert-classifier") "/config.json", &err), SV_OK);
+    assert_int_equal(sv_json_parse(&config, sv_buf_str(&text), &err), SV_OK);
+    json_object_del(config, "id2label");
+    json_object_set_new(config, "num_labels", json_integer(n_labels));
+    char *dumped = json_dumps(config, 0);
+    snprintf(path, sizeof path, "%s/config.json", to);
+    assert_int_equal(sv_file_replace(path, dumped, strlen(dumped), 0600, &err), SV_OK);
+    free(dumped);
+
+    /* The old head's bytes stay, of no tensor; the new one lies behind all. */
+    assert_int_equal(sv_file_read(&file, ENCODER("bert-classifier") "/model.safetensors", &err), SV_OK);
+    memcpy(&n, file.p, sizeof n);
+    n_data = file.n - sizeof n - n;
+    assert_int_equal(sv_json_parse(&header, (sv_str){file.p + sizeof n, n}, &err), SV_OK);
+    json_object_set_new(header, "classifier.weight", json_pack("{s:s,s:[i,i],s:[I,I]}", "dtype", "F32", "shape", n_labels, 36, "data_offsets",
+                                                               (json_int_t)n_data, (json_int_t)(n_data + n_head)));
+    json_object_set_new(header, "classifier.bias", json_pack("{s:s,s:[i],s:[I,I]}", "dtype", "F32", "shape", n_labels, "data_offsets",
+                                                             (json_int_t)(n_data + n_head), (json_int_t)(n_data + n_head + n_bias)));
+    dumped = json_dumps(header, JSON_COMPACT);
+    uint64_t n_header = strlen(dumped);
+    sv_buf_reset(&text);
+    sv_buf_add(&text, &n_header, sizeof n_header);
+    sv_buf_adds(&text, dumped);
+    sv_buf_add(&text, file.p + sizeof n + n, n_data);
+    for (uint64_t i = 0; i < n_head + n_bias; i++)
+        sv_buf_addc(&text, 0);
+    free(dumped);
+    snprintf(path, sizeof path, "%s/model.safetensors", to);
+    assert_int_equal(sv_file_replace(path, text.p, text.n, 0600, &err), SV_OK);
+}
+
+/* Requests of one size end in one batch; their answers together are more than waits for a connection. */
+static void answers_of_megabytes_that_end_together_all_arrive(void **state)
+{
+    (void)state;
+    enum { N = 8, TEXTS = 500, CLASSES = 4096 };
+    char path[128];
+    bench *b = bench_open(&(sv_engine_opts){.n_threads = 1});
+    SV_AUTO(sv_json_decrefp) json_t *texts = copies_of("x", TEXTS), *more = copies_of("x", SV_ENCODE_MAX_TEXTS);
+    vectors a[N] = {0}, large = {0};
+    snprintf(path, sizeof path, "%s/wide", b->dir);
+    make_wide_classifier(path, CLASSES);
+    for (int i = 0; i < N; i++)
+        ask_vectors(b, &a[i], &(sv_encode_opts){.model_path = path, .texts = texts, .want = SV_ENCODE_LOGITS});
+    ask_vectors(b, &large, &(sv_encode_opts){.model_path = path, .texts = more, .want = SV_ENCODE_LOGITS});
+    run(b);
+    for (int i = 0; i < N; i++) {
+        if (a[i].rc != SV_OK)
+            fail_msg("%s", a[i].err.msg);
+        assert_int_equal(a[i].n, TEXTS);
+        assert_int_equal(a[i].v.n, TEXTS * CLASSES * sizeof(float));
+        vectors_done(&a[i]);
+    }
+    assert_int_equal(large.rc, SV_OK); /* about as large as a frame may be */
+    assert_int_equal(large.v.n, SV_ENCODE_MAX_TEXTS * CLASSES * sizeof(float));
+    vectors_done(&large);
+    bench_close(b);
+}
+
 static void count_stats(const json_t *stats, void *arg)
 {
     assert_non_null(stats);
@@ -1272,6 +1349,7 @@ int main(void)
         cmocka_unit_test(refusals_of_encoders_leave_the_connection_as_it_is),
         cmocka_unit_test(a_canceled_encoding_leaves_the_others_alone),
         cmocka_unit_test(sigterm_lets_encodings_finish_and_sends_new_ones_to_the_next_engine),
+        cmocka_unit_test(answers_of_megabytes_that_end_together_all_arrive),
         cmocka_unit_test(an_engine_ends_with_encodings_under_way_and_queued),
         cmocka_unit_test(inspect_tells_what_a_file_is),
     };
