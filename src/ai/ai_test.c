@@ -650,6 +650,23 @@ static void every_token_is_metered(void **state)
     assert_true(metric(real, "selvedge_ai_refusals_total{code=\"5007\"} ") > 0);
 }
 
+static void a_chat_model_takes_a_prompt_too(void **state)
+{
+    (void)state;
+    sv_err err = {0};
+    SV_AUTO(sv_freep) char *file = sv_xasprintf("%s/tiny.gguf", real->models);
+    assert_int_equal(sv_catalogue_import(real->catalogue, &(sv_import_opts){.path = file, .id = "@cf/zai-org/glm-4.7-flash"}, &err), SV_OK);
+    static const char *const bodies[] = {"{\"prompt\":\"a b c\"," GREEDY "}", "{\"prompt\":\"a b c\",\"messages\":null," GREEDY "}"}; /* null is absent */
+    for (size_t i = 0; i < SV_LEN(bodies); i++) {
+        answer a = post(real, ACCOUNT "/ai/run/@cf/zai-org/glm-4.7-flash", bodies[i]);
+        assert_int_equal(a.status, 200);
+        json_t *j = json_of(&a);
+        assert_non_null(sv_json_cstr(json_object_get(j, "result"), "response"));
+        json_decref(j);
+        answer_done(&a);
+    }
+}
+
 /* ---- the scripted engine ---- */
 
 typedef struct script {
@@ -874,6 +891,7 @@ int main(void)
         cmocka_unit_test(a_default_of_tokens_fits_a_small_window),
         cmocka_unit_test(search_filters_pages_and_ends),
         cmocka_unit_test(every_token_is_metered),
+        cmocka_unit_test(a_chat_model_takes_a_prompt_too),
     };
     const struct CMUnitTest scripted[] = {
         cmocka_unit_test(an_engine_that_dies_in_the_middle_is_an_event),

@@ -398,7 +398,8 @@ void sv_tg_run(sv_ai *ai, sv_req *r, sv_str model_id, json_t *body, const sv_tg_
         return;
     }
     /* A model of the chat family takes 'prompt' too, and is then answered in the classic way. */
-    bool is_chat = sv_ai_is_chat_shape(m) && json_object_get(body, "messages");
+    const json_t *list = json_object_get(body, "messages");
+    bool is_chat = sv_ai_is_chat_shape(m) && list && !json_is_null(list);
     const sv_tg_dialect *d = is_chat ? chat : classic;
     double temperature = sv_ai_default_temperature(m);
     if ((is_chat ? sv_schema_chat(&in, body, temperature, &err) : sv_schema_classic(&in, body, temperature, &err)) != SV_OK) {
