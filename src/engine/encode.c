@@ -6,7 +6,8 @@
  *
  * Invariants:
  *   1. The loop owns the list of models and n_jobs; the thread owns everything it took from the queue, until it posts it back as a mail.
- *   2. A model is freed by the loop after its thread was joined; with jobs it is never stopped but at the end of the engine. */
+ *   2. A model is freed by the loop after its thread was joined; with jobs it is never stopped but at the end of the engine.
+ *   3. A model without jobs has ended one at least, so its thread has loaded it or not: the loop may read broken, and a join does not wait. */
 #include "engine/encode.h"
 
 #include <math.h>
@@ -19,7 +20,7 @@
 #include "models/encoder.h"
 #include "models/files.h"
 
-enum { BATCH_ROWS = 512, MAX_LIVE = 64, TICK_MS = 1000, MAX_LABELS_BYTES = 1 << 20 };
+enum { BATCH_ROWS = 512, MAX_LIVE = 64, TICK_MS = 1000, RETRY_MS = 5000, MAX_LABELS_BYTES = 1 << 20 };
 
 typedef struct enc_text { size_t at; int32_t n, n_first; } enc_text; /* of j->tokens */
 
@@ -40,6 +41,7 @@ typedef struct enc_model {
     sv_buf labels;
     sv_encode *live[MAX_LIVE];
     int32_t n_live, turn;
+    sv_err broken; /* why it did not load; inv. 3 */
 } enc_model;
 
 struct sv_encoders {
@@ -176,10 +178,10 @@ static void batch(enc_model *m)
     }
 }
 
-static void take(enc_model *m, sv_encode *j, const sv_err *broken)
+static void take(enc_model *m, sv_encode *j)
 {
-    if (broken->code != SV_OK)
-        j->err = *broken;
+    if (m->broken.code != SV_OK)
+        j->err = m->broken;
     else if (atomic_load(&j->cancel) || m->table->closing)
         (void)sv_fail(&j->err, SV_ECANCELED, "canceled");
     else if (prepare(m, j, &j->err) == SV_OK) {
@@ -209,13 +211,12 @@ static sv_rc load(enc_model *m, sv_err *err)
 static void *model_main(void *arg)
 {
     enc_model *m = arg;
-    sv_err broken = {0};
-    if (load(m, &broken) != SV_OK)
-        sv_log(SV_WARN, "engine.encoder.failed", "path='%s' error='%s'", m->path, broken.msg);
+    if (load(m, &m->broken) != SV_OK)
+        sv_log(SV_WARN, "engine.encoder.failed", "path='%s' error='%s'", m->path, m->broken.msg);
     for (;;) {
         sv_encode *j = m->n_live < MAX_LIVE ? sv_queue_take(m->queue, m->n_live > 0 ? 0 : -1) : NULL;
         if (j) {
-            take(m, j, &broken);
+            take(m, j);
             continue;
         }
         if (m->n_live == 0)
@@ -274,31 +275,56 @@ sv_encoders *sv_encoders_new(sv_loop *loop, sv_compute *compute, const sv_encode
     return t;
 }
 
+/* What was no matter of the file: memory, handles. */
+static bool worth_a_retry(const enc_model *m)
+{
+    return m->n_jobs == 0 && m->broken.code != SV_OK && m->broken.code != SV_EFORMAT && sv_mono_ms() - m->used_ms > RETRY_MS;
+}
+
+/* Idle models go, those used least recently first, until one of n_bytes fits. */
+static sv_rc make_room(sv_encoders *t, size_t n_bytes, sv_err *err)
+{
+    if (n_bytes > t->o.model_bytes)
+        return sv_fail(err, SV_ELIMIT, "the model does not fit into memory: its files have %zu MiB, and the engine has %zu MiB for text encoders", n_bytes >> 20,
+                       t->o.model_bytes >> 20);
+    for (;;) {
+        enc_model *idle = NULL;
+        size_t used = 0;
+        for (enc_model *m = t->models; m; m = m->next) {
+            used += m->n_bytes;
+            if (m->n_jobs == 0 && (!idle || m->used_ms < idle->used_ms))
+                idle = m;
+        }
+        if (used <= t->o.model_bytes - n_bytes)
+            return SV_OK;
+        if (!idle)
+            return sv_fail_api(err, SV_ELIMIT, 3040, "out of capacity: the models in use leave no room for another one");
+        model_free(idle);
+    }
+}
+
 static sv_rc find_model(sv_encoders *t, enc_model **out, const char *path, sv_err *err)
 {
     struct stat st;
     sv_model_files files = {0};
-    size_t used = 0;
     if (stat(path, &st) < 0)
         return sv_fail_errno(err, "open '%s'", path);
     for (enc_model *m = t->models, *next; m; m = next) {
         next = m->next;
         bool same = m->ino == st.st_ino && m->mtime.tv_sec == st.st_mtim.tv_sec && m->mtime.tv_nsec == st.st_mtim.tv_nsec;
-        if (strcmp(m->path, path) == 0 && same) {
+        if (strcmp(m->path, path) == 0 && same && !worth_a_retry(m)) {
             *out = m;
             return SV_OK;
         }
         if (strcmp(m->path, path) == 0 && m->n_jobs == 0)
             model_free(m);
-        else
-            used += m->n_bytes;
     }
     if (sv_model_files_find(&files, path, err) != SV_OK)
         return err->code;
     size_t n_bytes = files.n_bytes;
     sv_model_files_done(&files);
-    if (n_bytes > t->o.model_bytes || used > t->o.model_bytes - n_bytes)
-        return sv_fail_api(err, SV_ELIMIT, 3040, "out of capacity: the models in use leave no room for another one");
+    if (make_room(t, n_bytes, err) != SV_OK)
+        return err->code;
     enc_model *m = *out = sv_xnew0(enc_model);
     *m = (enc_model){.next = t->models, .table = t, .path = sv_xstrdup(path), .mtime = st.st_mtim, .ino = st.st_ino, .n_bytes = n_bytes};
     m->queue = sv_queue_new((size_t)t->o.max_queued + 1);

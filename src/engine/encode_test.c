@@ -10,6 +10,7 @@
 
 #include "engine/encode.h"
 #include "models/encoder.h"
+#include "models/files.h"
 
 #define MODEL SV_SOURCE_ROOT "/tests/reference/encoders/distilbert"
 
@@ -100,8 +101,52 @@ static void requests_share_batches_and_each_gets_its_own_end(void **state)
     sv_loop_free(loop);
 }
 
+static void stop_at_end(sv_encode *j)
+{
+    on_end(j);
+    sv_loop_stop(loop);
+}
+
+static void models_in_use_stay_and_idle_ones_make_room(void **state)
+{
+    (void)state;
+    static const char other[] = SV_SOURCE_ROOT "/tests/reference/encoders/bert";
+    sv_err err = {0};
+    sv_model_files files = {0};
+    assert_int_equal(sv_model_files_find(&files, MODEL, &err), SV_OK);
+    size_t room = files.n_bytes + 1000; /* for one of the two */
+    sv_model_files_done(&files);
+    loop = sv_loop_new();
+    sv_compute *c = sv_compute_new(1);
+    sv_encoders *t = sv_encoders_new(loop, c, &(sv_encoders_opts){.model_bytes = room, .on_end = stop_at_end, .on_batch = on_batch});
+    sv_encode *first = job(0, MODEL, SV_ENCODE_MEAN, "[\"x\"]", true), *second = job(1, other, SV_ENCODE_MEAN, "[\"x\"]", true);
+    assert_int_equal(sv_encoders_submit(t, first, &err), SV_OK);
+    assert_int_equal(sv_encoders_submit(t, second, &err), SV_ELIMIT); /* the first has its request until the loop runs */
+    assert_int_equal(err.api_code, 3040);
+    sv_loop_run(loop);
+    assert_int_equal(first->err.code, SV_OK);
+    assert_int_equal(sv_encoders_submit(t, second, &err), SV_OK);
+    sv_loop_run(loop);
+    assert_int_equal(second->err.code, SV_OK);
+    sv_encode_free(first);
+    sv_encode_free(second);
+    sv_encoders_free(t);
+
+    t = sv_encoders_new(loop, c, &(sv_encoders_opts){.model_bytes = 1000, .on_end = stop_at_end, .on_batch = on_batch});
+    first = job(0, MODEL, SV_ENCODE_MEAN, "[\"x\"]", true);
+    assert_int_equal(sv_encoders_submit(t, first, &err), SV_ELIMIT);
+    assert_non_null(strstr(err.msg, "does not fit into memory"));
+    sv_encode_free(first);
+    sv_encoders_free(t);
+    sv_compute_free(c);
+    sv_loop_free(loop);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(requests_share_batches_and_each_gets_its_own_end)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(requests_share_batches_and_each_gets_its_own_end),
+        cmocka_unit_test(models_in_use_stay_and_idle_ones_make_room),
+    };
     return cmocka_run_group_tests_name("encode", tests, NULL, NULL);
 }
