@@ -111,14 +111,6 @@ static sv_rc bring_in(const sv_import_opts *o, const char *path, const char *to,
     return SV_OK;
 }
 
-static sv_rc sync_dir(const char *path, sv_err *err)
-{
-    SV_AUTO(sv_fd_closep) int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0 || fsync(fd) != 0)
-        return sv_fail_errno(err, "sync '%s'", path);
-    return SV_OK;
-}
-
 /* ---- models of several files ---- */
 
 static bool is_single(const sv_model_files *f)
@@ -171,7 +163,7 @@ static sv_rc bring_model(const sv_import_opts *o, const sv_model_files *f, const
     }
     if (mkdir(to, 0700) != 0)
         return sv_fail_errno(err, "make '%s'", to);
-    return hash_all(f, o, bring_one, to, hex, err) == SV_OK ? sync_dir(to, err) : err->code;
+    return hash_all(f, o, bring_one, to, hex, err) == SV_OK ? sv_sync(to, err) : err->code;
 }
 
 /* The hash of a model that lies here. */
@@ -312,7 +304,7 @@ static sv_rc settle(const sv_catalogue *c, const char *temp, const char *file, s
     SV_AUTO(sv_freep) char *final = sv_xasprintf("%s/%s", c->store_dir, file);
     if (rename(temp, final) != 0 && errno != ENOTEMPTY && errno != EEXIST)
         return sv_fail_errno(err, "rename to '%s'", final);
-    return sync_dir(c->store_dir, err);
+    return sv_sync(c->store_dir, err);
 }
 
 static sv_rc import_files(sv_catalogue *c, const sv_import_opts *o, const sv_model_files *files, const sv_model_facts *facts, sv_err *err)

@@ -50,18 +50,21 @@ sv_rc sv_write_all(int fd, const void *p, size_t n, sv_err *err)
     return SV_OK;
 }
 
-/* Syncs the folder that holds `path`: a rename or a new name is on disk only then. */
-static sv_rc sync_parent(const char *path, sv_err *err)
+sv_rc sv_sync(const char *path, sv_err *err)
+{
+    SV_AUTO(sv_fd_closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || fsync(fd) < 0)
+        return sv_fail_errno(err, "sync '%s'", path);
+    return SV_OK;
+}
+
+sv_rc sv_sync_parent(const char *path, sv_err *err)
 {
     SV_AUTO(sv_freep) char *dir = sv_xstrdup(path);
     char *slash = strrchr(dir, '/');
     if (slash)
         slash[slash == dir] = 0;
-    const char *name = slash ? dir : ".";
-    SV_AUTO(sv_fd_closep) int fd = open(name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0 || fsync(fd) < 0)
-        return sv_fail_errno(err, "sync '%s'", name);
-    return SV_OK;
+    return sv_sync(slash ? dir : ".", err);
 }
 
 sv_rc sv_file_replace(const char *path, const void *p, size_t n, mode_t mode, sv_err *err)
@@ -79,7 +82,7 @@ sv_rc sv_file_replace(const char *path, const void *p, size_t n, mode_t mode, sv
         unlink(beside);
         return err->code;
     }
-    return sync_parent(path, err);
+    return sv_sync_parent(path, err);
 }
 
 sv_rc sv_mkdir_p(const char *path, mode_t mode, sv_err *err)

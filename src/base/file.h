@@ -14,6 +14,8 @@ SV_MUST sv_rc sv_file_read(sv_buf *out, const char *path, sv_err *err); /* SV_EL
 /* Writes beside, syncs, renames, syncs the folder: after SV_OK a power cut keeps the new bytes, before it the old. */
 SV_MUST sv_rc sv_file_replace(const char *path, const void *p, size_t n, mode_t mode, sv_err *err);
 SV_MUST sv_rc sv_mkdir_p(const char *path, mode_t mode, sv_err *err); /* existing is fine */
+SV_MUST sv_rc sv_sync(const char *path, sv_err *err);        /* a file; or a folder: a rename or a new name in it is on disk only then */
+SV_MUST sv_rc sv_sync_parent(const char *path, sv_err *err); /* the folder that holds path */
 SV_MUST sv_rc sv_remove_tree(const char *path, sv_err *err);          /* never follows links; absent is fine */
 bool sv_file_exists(const char *path);
 SV_MUST sv_rc sv_write_all(int fd, const void *p, size_t n, sv_err *err);

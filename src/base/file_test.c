@@ -54,6 +54,19 @@ static void a_replaced_file_is_new_and_whole_with_its_mode(void **state)
     assert_int_equal(sv_file_replace(in_dir("no/such/a"), "x", 1, 0600, &err), SV_ENOENT);
 }
 
+static void files_and_folders_are_synced_by_name(void **state)
+{
+    (void)state;
+    sv_err err = {0};
+    assert_int_equal(sv_file_replace(in_dir("s"), "x", 1, 0600, &err), SV_OK);
+    assert_int_equal(sv_sync(in_dir("s"), &err), SV_OK);
+    assert_int_equal(sv_sync(dir, &err), SV_OK);
+    assert_int_equal(sv_sync_parent("here", &err), SV_OK); /* in the working directory; the file itself need not be there */
+    assert_int_equal(sv_sync_parent("/here", &err), SV_OK);
+    assert_int_equal(sv_sync(in_dir("no/such/file"), &err), SV_ENOENT);
+    assert_non_null(strstr(err.msg, "no/such/file': "));
+}
+
 static void removal_does_not_follow_links(void **state)
 {
     (void)state;
@@ -108,6 +121,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_replaced_file_is_new_and_whole_with_its_mode),
+        cmocka_unit_test(files_and_folders_are_synced_by_name),
         cmocka_unit_test(removal_does_not_follow_links),
         cmocka_unit_test(maps_show_the_file_and_refuse_the_empty_one),
         cmocka_unit_test(unix_sockets_listen_again_where_an_old_file_lies),

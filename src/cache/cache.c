@@ -77,14 +77,6 @@ static void remove_file(const sv_cache *c, const char *name)
         sv_log(SV_WARN, "cache.file", "file=%s errno=%d left='until the next start'", name, errno);
 }
 
-static sv_rc sync_path(const char *path, int flags, sv_err *err)
-{
-    SV_AUTO(sv_fd_closep) int fd = open(path, flags | O_CLOEXEC);
-    if (fd < 0 || fsync(fd) < 0)
-        return sv_fail_errno(err, "sync '%s'", path);
-    return SV_OK;
-}
-
 /* ---- inside a write ---- */
 
 /* Files whose rows a write took away. Emptied when it begins, since it may run twice. */
@@ -282,7 +274,7 @@ static sv_rc look_at(sv_cache *c, put_arg *p, sv_buf *head, sv_str message, cons
     if (p->r.fresh_s <= 0)
         return SV_OK;
     snprintf(p->file, sizeof p->file, "%s", strrchr(path, '/') + 1);
-    return sync_path(path, O_RDONLY, err) == SV_OK ? sync_path(c->folder, O_RDONLY | O_DIRECTORY, err) : err->code;
+    return sv_sync(path, err) == SV_OK ? sv_sync(c->folder, err) : err->code;
 }
 
 sv_rc sv_cache_put(sv_cache *c, const sv_cache_key *key, sv_str message, const char *path, bool authorized, sv_err *err)

@@ -364,10 +364,7 @@ sv_rc sv_d1_restore(sv_d1 *d, const char *id, sv_d1_conn *c, sv_d1_version to, s
     if (rc != SV_OK)
         return rc;
     sv_d1_conn_retire(c);
-    SV_AUTO(sv_fd_closep) int dir = open(d->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (dir < 0 || fsync(dir) < 0)
-        return sv_fail_errno(err, "sync '%s'", d->dir);
-    return sv_d1_history_base(file, history, err);
+    return sv_sync(d->dir, err) == SV_OK ? sv_d1_history_base(file, history, err) : err->code;
 }
 
 /* ---- whose turn ---- */

@@ -101,12 +101,6 @@ static sv_rc copy_bytes(int from, int to, sv_err *err)
     }
 }
 
-static sv_rc sync_dir(const char *dir, sv_err *err)
-{
-    SV_AUTO(sv_fd_closep) int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    return fd < 0 || fsync(fd) < 0 ? sv_fail_errno(err, "sync '%s'", dir) : SV_OK;
-}
-
 static sv_rc copy_file(const char *from_path, const char *dir, item i, sv_err *err)
 {
     char path[512], beside[520];
@@ -125,7 +119,7 @@ static sv_rc copy_file(const char *from_path, const char *dir, item i, sv_err *e
         rc = sv_fail_errno(err, "rename '%s'", beside);
     if (rc != SV_OK)
         unlink(beside);
-    return rc == SV_OK ? sync_dir(dir, err) : rc;
+    return rc == SV_OK ? sv_sync(dir, err) : rc;
 }
 
 static sv_rc version_of_file(const char *path, sv_d1_version *out, sv_err *err)

@@ -33,6 +33,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "base/map.h"
 #include "base/mem.h"
 #include "base/thread.h"
@@ -591,14 +592,6 @@ static sv_rc copy_pages(sqlite3 *from, const char *to_path, sv_err *err)
     return rc;
 }
 
-static sv_rc sync_folder_of(const char *path, sv_err *err)
-{
-    const char *slash = strrchr(path, '/');
-    SV_AUTO(sv_freep) char *folder = slash ? sv_xstrndup(path, (size_t)(slash - path) + 1) : sv_xstrdup(".");
-    SV_AUTO(sv_fd_closep) int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    return fd >= 0 && fsync(fd) == 0 ? SV_OK : sv_fail_errno(err, "sync '%s'", folder);
-}
-
 sv_rc sv_db_backup(sv_db *db, const char *to_path, sv_err *err)
 {
     SV_AUTO(sv_fd_closep) int fd = open(to_path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
@@ -613,7 +606,7 @@ sv_rc sv_db_backup(sv_db *db, const char *to_path, sv_err *err)
     if (rc == SV_OK && fsync(fd) < 0)
         rc = sv_fail_errno(err, "sync");
     if (rc == SV_OK)
-        rc = sync_folder_of(to_path, err);
+        rc = sv_sync_parent(to_path, err);
     if (rc == SV_OK)
         return SV_OK;
     unlink(to_path);

@@ -78,20 +78,12 @@ static void remove_file(const sv_kvs *kv, const char *name)
         sv_log(SV_WARN, "kv.file", "file=%s errno=%d left='until the next start'", name, errno);
 }
 
-static sv_rc sync_path(const char *path, int flags, sv_err *err)
-{
-    SV_AUTO(sv_fd_closep) int fd = open(path, flags | O_CLOEXEC);
-    if (fd < 0 || fsync(fd) < 0)
-        return sv_fail_errno(err, "sync '%s'", path);
-    return SV_OK;
-}
-
 const char *sv_kvs_folder(const sv_kvs *kv) { return kv->folder; }
 
 sv_rc sv_kvs_adopt(sv_kvs *kv, sv_kvs_change *c, const char *path, int64_t n, sv_err *err)
 {
     const char *name = strrchr(path, '/') + 1;
-    if (sync_path(path, O_RDONLY, err) != SV_OK || sync_path(kv->folder, O_RDONLY | O_DIRECTORY, err) != SV_OK)
+    if (sv_sync(path, err) != SV_OK || sv_sync(kv->folder, err) != SV_OK)
         return err->code;
     snprintf(c->file, sizeof c->file, "%s", name);
     c->file_n = n;

@@ -328,12 +328,6 @@ static sv_rc lay_out_one(sv_workers *w, const char *account, const char *path, c
     return sv_fail_errno(err, "link asset '%s'", path);
 }
 
-static sv_rc sync_folder(const char *path, sv_err *err)
-{
-    SV_AUTO(sv_fd_closep) int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    return fd >= 0 && fsync(fd) == 0 ? SV_OK : sv_fail_errno(err, "sync '%s'", path);
-}
-
 static sv_rc lay_out_all(sv_workers *w, const char *account, const json_t *manifest, const char *base, sv_smap *dirs, sv_err *err)
 {
     SV_AUTO(sv_arena_freep) sv_arena *a = sv_arena_create(0);
@@ -350,10 +344,10 @@ static sv_rc lay_out_all(sv_workers *w, const char *account, const json_t *manif
     while (sv_smap_next(dirs, &i, &dir, &v)) {
         char name[6000];
         snprintf(name, sizeof name, "%.*s", (int)dir.n, dir.p);
-        if (sync_folder(name, err) != SV_OK)
+        if (sv_sync(name, err) != SV_OK)
             return err->code;
     }
-    return sync_folder(base, err);
+    return sv_sync(base, err);
 }
 
 sv_rc sv_assets_lay_out(sv_workers *w, const char *account, const json_t *manifest, const char *folder, sv_err *err)
