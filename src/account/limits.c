@@ -79,6 +79,7 @@ static const sv_limit limits[SV_N_LIMITS] = {
     {SV_LIMIT_D1_RESULT_BYTES, "D1", "Result of a request, as JSON", MIB(512), "bytes", 400, 7500, "the memory of an isolate",
      "refused, and what the request wrote is rolled back"},
     {SV_LIMIT_D1_IMPORT_BYTES, "D1", "File of an import", 5000000000, "bytes", 413, 7400, "5 GB", "refused"},
+    {SV_LIMIT_D1_IMPORT_MS, "D1", "An import, once it has begun", 3600000, "ms", 400, 7500, "", "interrupted and rolled back"},
     {SV_LIMIT_D1_HISTORY_MS, "D1", "Time that a database can be taken back", 604800000, "ms", 400, 7400, "7 to 30 days",
      "refused, and older history is removed"},
 

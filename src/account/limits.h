@@ -70,6 +70,7 @@ typedef enum sv_limit_id {
     SV_LIMIT_D1_BODY_BYTES,
     SV_LIMIT_D1_RESULT_BYTES,
     SV_LIMIT_D1_IMPORT_BYTES,
+    SV_LIMIT_D1_IMPORT_MS,
     SV_LIMIT_D1_HISTORY_MS,     /* how far back time travel goes */
     /* Vectorize */
     SV_LIMIT_VEC_INDEXES,          /* of an account */

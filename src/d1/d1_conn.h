@@ -55,8 +55,8 @@ static inline void sv_d1_conn_closep(sv_d1_conn **c) { *c = sv_d1_conn_close(*c)
  * SQLite's with the name of its code behind, as clients look for them: "no such table: t: SQLITE_ERROR". SV_ETIMEDOUT, SV_ECANCELED. */
 SV_MUST sv_rc sv_d1_conn_run(sv_d1_conn *c, const sv_d1_request *q, sv_d1_run *run, sv_spool *out, sv_err *err);
 
-/* Runs the statements of a file, one transaction in all. *meta_json gets the figures, as one object. */
-SV_MUST sv_rc sv_d1_conn_import(sv_d1_conn *c, int fd, const atomic_bool *cancel, int64_t *n_statements, sv_buf *meta_json, sv_err *err);
+/* Runs the statements of a file, one transaction in all; of `run` its limit_ms and cancel. *meta_json gets the figures, as one object. */
+SV_MUST sv_rc sv_d1_conn_import(sv_d1_conn *c, int fd, sv_d1_run *run, sv_buf *meta_json, sv_err *err);
 
 typedef struct sv_d1_dump { bool no_schema, no_data; const char *const *tables; size_t n_tables; } sv_d1_dump;
 /* The statements that make this database again, written to fd. SV_EINVAL: a table that cannot be written so. */

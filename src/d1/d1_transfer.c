@@ -103,19 +103,19 @@ static sv_rc import_all(sv_d1_conn *c, window *w, sv_d1_run *run, sv_err *err)
     return rc == SV_OK && n == 0 ? sv_fail(err, SV_EINVAL, "No SQL statements detected.") : rc;
 }
 
-sv_rc sv_d1_conn_import(sv_d1_conn *c, int fd, const atomic_bool *cancel, int64_t *n_statements, sv_buf *meta_json, sv_err *err)
+sv_rc sv_d1_conn_import(sv_d1_conn *c, int fd, sv_d1_run *run, sv_buf *meta_json, sv_err *err)
 {
     SV_AUTO(sv_freep) char *mem = sv_try_calloc(1, WINDOW + 1);
     window w = {.p = mem, .fd = fd};
-    sv_d1_run run = {.format = SV_D1_NO_ROWS};
     int64_t start = sv_mono_us(), changes = sqlite3_total_changes64(c->db);
     if (!mem)
         return sv_fail(err, SV_ENOMEM, "no memory for the import");
-    if (sv_d1_begin(c, cancel, 0, err) != SV_OK)
+    if (sv_d1_begin(c, run->cancel, run->limit_ms, err) != SV_OK)
         return err->code;
-    sv_rc rc = import_all(c, &w, &run, err);
+    run->format = SV_D1_NO_ROWS;
+    sv_rc rc = import_all(c, &w, run, err);
     if (rc == SV_OK)
-        rc = sv_d1_commit(c, &run.wrote, err);
+        rc = sv_d1_commit(c, &run->wrote, err);
     if (rc != SV_OK) {
         sv_d1_rollback(c);
         return rc;
@@ -126,9 +126,8 @@ sv_rc sv_d1_conn_import(sv_d1_conn *c, int fd, const atomic_bool *cancel, int64_
     sv_buf_adds(meta_json, ",\"timings\":{\"sql_duration_ms\":");
     sv_json_add_num(meta_json, ms);
     sv_buf_addf(meta_json, "},\"changes\":%lld,\"last_row_id\":%lld,\"changed_db\":%s,\"size_after\":%lld,\"rows_read\":%lld,\"rows_written\":%lld}",
-                (long long)(sqlite3_total_changes64(c->db) - changes), (long long)sqlite3_last_insert_rowid(c->db), run.wrote ? "true" : "false",
-                (long long)sv_d1_conn_size(c), (long long)run.rows_read, (long long)run.rows_written);
-    *n_statements = run.n_statements;
+                (long long)(sqlite3_total_changes64(c->db) - changes), (long long)sqlite3_last_insert_rowid(c->db), run->wrote ? "true" : "false",
+                (long long)sv_d1_conn_size(c), (long long)run->rows_read, (long long)run->rows_written);
     return SV_OK;
 }
 

@@ -88,12 +88,14 @@ static transfer *find(sv_d1_http *h, const char *db, const char *token)
 static void do_import(transfer *t, sv_d1_conn *c, sv_err *err)
 {
     char path[600];
+    sv_d1_run run = {.limit_ms = sv_limit_value(SV_LIMIT_D1_IMPORT_MS), .cancel = &t->job.cancel};
     file_path(t->h, t->file, path);
     SV_AUTO(sv_fd_closep) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0)
         (void)!sv_fail_errno(err, "open the uploaded file");
-    else if (sv_d1_conn_import(c, fd, &t->job.cancel, &t->n_queries, &t->meta, err) == SV_OK)
+    else if (sv_d1_conn_import(c, fd, &run, &t->meta, err) == SV_OK)
         t->version = sv_d1_conn_version(c);
+    t->n_queries = run.n_statements;
     unlink(path);
 }
 
