@@ -4,8 +4,10 @@
  * same with `current_bookmark` asks after it; the answer in the end has an address to get the file from. Those addresses lie outside /client/v4 and
  * carry no token: a signature over method, name and end of validity stands for it. What we call a bookmark there only names the transfer.
  *
- * Files lie in the temporary folder, which every start empties, and go with their hour. An upload is written by the job pool, half a megabyte at a
+ * Files lie in the temporary folder, which every start empties. They go with their hour, or when their database has MOST_FILES newer ones: a
+ * client that uploads and does not ingest, or exports and does not fetch, fills no disk. An upload is written by the job pool, half a megabyte at a
  * time, and the socket waits meanwhile. Clients poll without a pause, so a poll is answered when something has happened, or after a second. */
+#include <dirent.h>
 #include <fcntl.h>
 #include <openssl/evp.h>
 #include <stdio.h>
@@ -23,7 +25,7 @@
 #include "http/api.h"
 
 #define BASE "/client/v4/accounts/:account/d1/database"
-enum { VALID_MS = 3600000, POLL_MS = 1000, TICK_MS = 20, PIECE = 512 << 10, MOST_AT_WORK = 16, NAME_MOST = 160 };
+enum { VALID_MS = 3600000, POLL_MS = 1000, TICK_MS = 20, PIECE = 512 << 10, MOST_AT_WORK = 16, MOST_FILES = 8, ID_CHARS = 36, NAME_MOST = 160 };
 
 /* ---- transfers ---- */
 
@@ -83,6 +85,43 @@ static transfer *find(sv_d1_http *h, const char *db, const char *token)
         if (strcmp(t->token, token) == 0 && strcmp(t->db.id, db) == 0)
             return t;
     return NULL;
+}
+
+static bool is_at_work(const sv_d1_http *h, const char *file)
+{
+    for (const transfer *t = h->transfers; t; t = t->next)
+        if (!t->done && strcmp(t->file, file) == 0)
+            return true;
+    return false;
+}
+
+/* Before a file is added to those of a database: removes the oldest when there are MOST_FILES, and what is older than an hour of any. */
+static void make_room(sv_d1_http *h, const char *db)
+{
+    char oldest[NAME_MOST] = "";
+    int64_t oldest_ms = 0, now_ms = sv_now_ms();
+    int n = 0;
+    DIR *dir = opendir(sv_d1_temp_dir(h->d));
+    pthread_mutex_lock(&h->lock);
+    for (struct dirent *e; dir && (e = readdir(dir));) {
+        struct stat st;
+        size_t len = strlen(e->d_name);
+        bool whole = len > ID_CHARS + 4 && len < NAME_MOST && strcmp(e->d_name + len - 4, ".sql") == 0; /* others are being written */
+        if (!whole || is_at_work(h, e->d_name) || fstatat(dirfd(dir), e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+            continue;
+        int64_t ms = (int64_t)st.st_mtim.tv_sec * 1000 + st.st_mtim.tv_nsec / 1000000;
+        if (now_ms - ms > VALID_MS) {
+            unlinkat(dirfd(dir), e->d_name, 0);
+        } else if (strncmp(e->d_name, db, ID_CHARS) == 0 && (++n == 1 || ms < oldest_ms)) {
+            snprintf(oldest, sizeof oldest, "%s", e->d_name);
+            oldest_ms = ms;
+        }
+    }
+    if (n >= MOST_FILES)
+        unlinkat(dirfd(dir), oldest, 0);
+    pthread_mutex_unlock(&h->lock);
+    if (dir)
+        closedir(dir);
 }
 
 static void do_import(transfer *t, sv_d1_conn *c, sv_err *err)
@@ -400,6 +439,7 @@ static void post_export(sv_req *r, void *ctx)
         wait_for(ctx, r, db.id, at);
         return;
     }
+    make_room(ctx, db.id);
     sv_random_hex(random, 8);
     snprintf(file, sizeof file, "%s.%s.export.sql", db.id, random);
     if ((options && check_options(options, &err) != SV_OK) || begin(ctx, &db, true, file, options, token, &err) != SV_OK)
@@ -552,10 +592,11 @@ static void put_file(sv_req *r, void *ctx)
 {
     char name[NAME_MOST], random[17];
     sv_d1_http *h = ctx;
-    if (!is_signed(h, r, "PUT", name) || strlen(name) != 36 + 1 + 32 + 4) {
+    if (!is_signed(h, r, "PUT", name) || strlen(name) != ID_CHARS + 1 + 32 + 4) {
         forbid(r);
         return;
     }
+    make_room(h, name);
     upload *u = sv_xnew0(upload);
     u->h = h;
     u->r = r;
@@ -563,7 +604,7 @@ static void put_file(sv_req *r, void *ctx)
     sv_buf_init(&u->out, 8 << 20);
     sv_random_hex(random, 8);
     file_path(h, name, u->path);
-    snprintf(u->want, sizeof u->want, "%.32s", name + 37);
+    snprintf(u->want, sizeof u->want, "%.32s", name + ID_CHARS + 1);
     snprintf(u->beside, sizeof u->beside, "%s.%s", u->path, random);
     u->fd = open(u->beside, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     u->md5 = EVP_MD_CTX_new();
