@@ -30,7 +30,7 @@ export async function run(test) {
         }
       };
       const writers = [writer(), writer(), writer()];
-      await sleep(100 + Math.random() * 400);
+      for (const enough = n + 5 + Math.floor(Math.random() * 60); n < enough;) await sleep(2); // batches, not time: a slow machine writes as many
       const [daemon] = p.processes('daemon');
       process.kill(daemon.pid, 'SIGKILL');
       for (const end = Date.now() + 15_000; ; await sleep(20)) {
