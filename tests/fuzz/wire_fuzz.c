@@ -29,6 +29,38 @@ static void again(const sv_wire_gen *g)
     sv_buf_done(&b);
 }
 
+static void again_encode(const sv_wire_encode *e)
+{
+    sv_wire_encode back = {0};
+    sv_buf b;
+    sv_frame f;
+    size_t used;
+    sv_err err = {0};
+    const sv_encode_opts o = {.model_path = e->model_path, .tenant = e->tenant, .texts = e->texts, .want = e->want, .max_tokens = e->max_tokens, .cut = e->cut};
+    sv_buf_init(&b, 0);
+    SV_ASSERT(sv_wire_add_encode(&b, 1, &o, &err) == SV_OK);
+    SV_ASSERT(sv_wire_parse(&f, &used, sv_buf_str(&b), &err) == SV_OK && used == b.n && sv_wire_get_encode(&back, &f, &err) == SV_OK);
+    SV_ASSERT(strcmp(back.model_path, e->model_path) == 0 && strcmp(back.tenant, e->tenant) == 0 && json_equal((json_t *)(uintptr_t)back.texts, (json_t *)(uintptr_t)e->texts));
+    SV_ASSERT(back.want == e->want && back.max_tokens == e->max_tokens && back.cut == e->cut);
+    sv_wire_encode_done(&back);
+    sv_buf_done(&b);
+}
+
+static void again_vectors(const sv_vectors *v)
+{
+    sv_vectors back = {0};
+    sv_buf b;
+    sv_frame f;
+    size_t used;
+    sv_err err = {0};
+    sv_buf_init(&b, 0);
+    sv_wire_add_vectors(&b, 1, v);
+    SV_ASSERT(sv_wire_parse(&f, &used, sv_buf_str(&b), &err) == SV_OK && sv_wire_get_vectors(&back, &f, &err) == SV_OK);
+    SV_ASSERT(back.n == v->n && back.dim == v->dim && back.n_tokens == v->n_tokens && sv_str_eq(back.labels, v->labels));
+    SV_ASSERT(memcmp(back.v, v->v, (size_t)v->n * (size_t)v->dim * sizeof(float)) == 0);
+    sv_buf_done(&b);
+}
+
 static void look(const sv_frame *f)
 {
     sv_err err = {0}, what = {0};
@@ -56,6 +88,13 @@ static void look(const sv_frame *f)
     else
         SV_ASSERT(err.msg[0] != '\0');
     sv_wire_gen_done(&g);
+    sv_wire_encode e = {0};
+    sv_vectors v = {0};
+    if (sv_wire_get_encode(&e, f, &err) == SV_OK)
+        again_encode(&e);
+    sv_wire_encode_done(&e);
+    if (sv_wire_get_vectors(&v, f, &err) == SV_OK)
+        again_vectors(&v);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
