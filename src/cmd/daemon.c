@@ -147,7 +147,13 @@ static bool before_bindings(sv_req *r, void *ctx)
 {
     (void)ctx;
     const sv_worker_id *id = sv_req_listener(r);
-    sv_req_set_user(r, (void *)(uintptr_t)&id->principal);
+    sv_principal *who = sv_arena_new(sv_req_arena(r), sv_principal, 1); /* a copy: the Worker may be deleted while this call runs */
+    if (!who) {
+        sv_api_error(r, 503, 10013, "out of memory");
+        return false;
+    }
+    *who = id->principal;
+    sv_req_set_user(r, who);
     return true;
 }
 

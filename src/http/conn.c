@@ -526,6 +526,10 @@ static void parse(sv_conn *c)
                 return;
             next_request(c);
         }
+        if (c->ending && c->parse == P_HEAD) { /* what it would say its listener is may be gone */
+            c->last = true;
+            c->unread_end = c->in.n > c->head_start;
+        }
         if (!r->live && c->parse == P_BODY && !c->keep_alive)
             c->last = c->unread_end = true;
         if (c->last && !(r->live && c->parse == P_BODY))

@@ -77,7 +77,8 @@ void sv_http_route(sv_http *s, const sv_route *route, void *ctx); /* route copie
  * the socket a call arrived on. Returns a handle for sv_http_unlisten. */
 typedef struct sv_listener sv_listener;
 sv_listener *sv_http_listen(sv_http *s, int fd, void *listener);
-/* Closes the fd; its open connections end after their current request, whose sv_req_listener stays what it was. */
+/* Closes the fd; its open connections begin no further request. Those under way keep the pointer that sv_req_listener gives: what it points
+ * to may go now only if their handlers have taken what they need of it (in `before`, say). */
 void sv_http_unlisten(sv_listener *l);
 /* Stops accepting, lets requests in progress end, closes idle connections; done_fn is called once nothing is left or after
  * deadline_ms, when the rest was cut. */

@@ -125,7 +125,7 @@ struct sv_conn {
     bool reset_on_cut;
     bool last;        /* close once `out` is written */
     bool lingering;   /* our side is shut; what still comes is dropped for a moment */
-    bool ending;      /* its listener is gone: close when idle */
+    bool ending;      /* its listener is gone: no further request */
     bool unread_end;  /* bytes may still come after the last answer: shut, wait, then close */
     bool eof, gone, tcp;
     bool zombie;      /* closed while on the list of touched ones */
@@ -146,8 +146,6 @@ struct sv_listener {
     void *arg;
     bool tcp;
 };
-
-
 
 struct sv_http {
     sv_loop *loop;
@@ -170,7 +168,7 @@ struct sv_http {
 };
 
 /* server.c */
-sv_conn *sv_http_adopt(sv_http *s, int fd, sv_listener *l, bool tcp); /* a connected, non-blocking fd; NULL: closed it */
+sv_conn *sv_http_adopt(sv_http *s, int fd, sv_listener *l, bool tcp); /* a connected, non-blocking fd */
 void sv_http_conn_gone(sv_http *s);                       /* accept again, finish the drain */
 void sv_http_touch(sv_conn *c);                           /* conn_run at the end of this turn */
 const char *sv_http_date(sv_http *s, size_t *n);

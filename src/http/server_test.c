@@ -1036,6 +1036,31 @@ static void stop_listening(void *arg)
     sv_http_unlisten(w->local);
 }
 
+static _Atomic int64_t bytes_in;
+static void note_bytes(void *arg) { bytes_in = sv_http_get_stats(((world *)arg)->s).n_bytes_in; }
+
+/* Whoever owns what the listener stands for may free it then: no handler must see it after its request. */
+static void an_ended_listener_begins_no_request(void **state)
+{
+    static const char whole[] = "GET / HTTP/1.1\r\n" HOST "\r\n", half[] = "GET / HTTP/1.1\r\nHo";
+    (void)state;
+    world w;
+    start(&w, NULL);
+    int fd = dial_unix(&w);
+    say(fd, whole);
+    free(hear(fd, "hello"));
+    say(fd, half);
+    while (bytes_in < (int64_t)(strlen(whole) + strlen(half)))
+        on_loop(&w, note_bytes, &w);
+    on_loop(&w, stop_listening, &w);
+    say(fd, whole + strlen(half));
+    char *a = hear(fd, NULL);
+    assert_string_equal(a, "");
+    free(a);
+    close(fd);
+    world_stop(&w);
+}
+
 static void an_ended_listener_lets_its_requests_end(void **state)
 {
     (void)state;
@@ -1150,7 +1175,7 @@ int main(void)
         cmocka_unit_test(a_server_may_go_while_a_job_runs),
         cmocka_unit_test(a_drain_lets_requests_end),
         cmocka_unit_test(a_drain_cuts_at_its_deadline),
-        cmocka_unit_test(an_ended_listener_lets_its_requests_end),
+        cmocka_unit_test(an_ended_listener_begins_no_request), cmocka_unit_test(an_ended_listener_lets_its_requests_end),
         cmocka_unit_test(a_hijacked_connection_is_the_handlers),
         cmocka_unit_test(hooks_come_in_their_order),
     };

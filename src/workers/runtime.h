@@ -45,7 +45,7 @@ typedef struct sv_runtime_opts {
     void *ctx;
 } sv_runtime_opts;
 
-/* What a binding listener stands for; borrowed by requests until the Worker is removed. */
+/* What a binding listener stands for: read when a request begins, and gone with the Worker. */
 typedef struct sv_worker_id {
     char key[40];          /* file-system safe, unique on the node */
     char name[64];         /* script name */
