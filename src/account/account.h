@@ -4,7 +4,7 @@
  * DATA/token and the account id to DATA/account (0600). DATA/secrets/seal.key seals Worker secrets (sv_seal).
  * The daemon checks tokens in memory: the table is loaded at open and re-read when `selvedge token` changed it (a generation row is polled
  * at most once a second).
- * Threads: open/close by the owner; sv_account_check and the getters on any thread; the rest blocks. */
+ * Threads: open/close by the owner; sv_accounts_check and the getters on any thread; the rest blocks. */
 #ifndef SV_ACCOUNT_ACCOUNT_H
 #define SV_ACCOUNT_ACCOUNT_H
 
@@ -18,8 +18,7 @@
 
 typedef struct sv_accounts sv_accounts;
 
-/* DATA/selvedge.db is the catalogue database of the node; account, workers and ai each keep their own tables in it and their own
- * migrations file-wise: account opens DATA/account.db, workers DATA/workers.db, ai DATA/models.db. */
+/* Opens or makes DATA/account.db and the files above. */
 SV_MUST sv_rc sv_accounts_open(sv_accounts **out, const char *data_dir, sv_err *err); /* makes the first account and token */
 sv_accounts *sv_accounts_close(sv_accounts *a);
 SV_DEFINE_AUTO(sv_accounts, sv_accounts_close)
