@@ -149,6 +149,10 @@ static void end_with_eio(sv_gen *g, const char *why)
 /* Writes what goes. A broken link shows itself to the loop as readable, so errors wait for that (see above). */
 static void flush(elink *l)
 {
+    if (l->out.failed) { /* it has not read for long, and what came last is not in there: waiting for an answer would be for ever */
+        shutdown(l->fd, SHUT_RDWR);
+        return;
+    }
     while (l->n_sent < l->out.n) {
         ssize_t n = send(l->fd, l->out.p + l->n_sent, l->out.n - l->n_sent, MSG_NOSIGNAL);
         if (n < 0 && errno == EINTR)
@@ -162,8 +166,14 @@ static void flush(elink *l)
         l->n_sent += (size_t)n;
     }
     sv_watch_set(l->watch, EPOLLIN | EPOLLRDHUP | (l->n_sent < l->out.n ? EPOLLOUT : 0));
-    if (l->n_sent < l->out.n)
+    if (l->n_sent < l->out.n) {
+        if (l->n_sent > l->out.n / 2) { /* so that what was sent does not count for the cap */
+            memmove(l->out.p, l->out.p + l->n_sent, l->out.n - l->n_sent);
+            l->out.n -= l->n_sent;
+            l->n_sent = 0;
+        }
         return;
+    }
     l->n_sent = 0;
     if (l->out.cap > KEEP_BYTES)
         sv_buf_done(&l->out);

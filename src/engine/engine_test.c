@@ -1198,6 +1198,29 @@ static void sigterm_lets_encodings_finish_and_sends_new_ones_to_the_next_engine(
     bench_close(b);
 }
 
+static void kill_9_repeats_encodings_with_the_next_engine(void **state)
+{
+    (void)state;
+    bench *b = bench_open(&(sv_engine_opts){.n_threads = 1});
+    SV_AUTO(sv_json_decrefp) json_t *one = copies_of("a river", 1), *many = copies_of("a river", SV_ENCODE_MAX_TEXTS);
+    vectors a[4] = {0}, first = {0};
+    ask_vectors(b, &first, &(sv_encode_opts){.model_path = ENCODER("bert"), .texts = one});
+    for (size_t i = 0; i < SV_LEN(a); i++)
+        ask_vectors(b, &a[i], &(sv_encode_opts){.model_path = ENCODER("bert"), .texts = many});
+    wait_for(b, &first.n_done);
+    (void)stop_engine(b, SIGKILL);
+    start_engine(b);
+    run(b);
+    for (size_t i = 0; i < SV_LEN(a); i++) {
+        assert_int_equal(a[i].rc, SV_OK);
+        assert_int_equal(a[i].n_done, 1);
+        assert_int_equal(a[i].n, SV_ENCODE_MAX_TEXTS);
+        vectors_done(&a[i]);
+    }
+    vectors_done(&first);
+    bench_close(b);
+}
+
 /* Folder `to`: a tiny classifier whose head has n_labels classes, with weights of 0. */
 static void make_wide_classifier(const char *to, int n_labels)
 {
@@ -1349,6 +1372,7 @@ int main(void)
         cmocka_unit_test(refusals_of_encoders_leave_the_connection_as_it_is),
         cmocka_unit_test(a_canceled_encoding_leaves_the_others_alone),
         cmocka_unit_test(sigterm_lets_encodings_finish_and_sends_new_ones_to_the_next_engine),
+        cmocka_unit_test(kill_9_repeats_encodings_with_the_next_engine),
         cmocka_unit_test(answers_of_megabytes_that_end_together_all_arrive),
         cmocka_unit_test(an_engine_ends_with_encodings_under_way_and_queued),
         cmocka_unit_test(inspect_tells_what_a_file_is),
