@@ -430,7 +430,7 @@ static void bury(sv_d1 *d, entry *e)
 {
     sv_d1_conn *c = e->conn;
     sv_d1_job *jobs = e->first;
-    d->n_open -= c != NULL;
+    __atomic_sub_fetch(&d->n_open, c != NULL, __ATOMIC_RELAXED); /* others count without the lock */
     set_active(d, e, false);
     pthread_mutex_unlock(&d->lock);
     sv_err err = {0};
