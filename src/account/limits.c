@@ -82,6 +82,7 @@ static const sv_limit limits[SV_N_LIMITS] = {
     {SV_LIMIT_D1_IMPORT_MS, "D1", "An import, once it has begun", 3600000, "ms", 400, 7500, "", "interrupted and rolled back"},
     {SV_LIMIT_D1_HISTORY_MS, "D1", "Time that a database can be taken back", 604800000, "ms", 400, 7400, "7 to 30 days",
      "refused, and older history is removed"},
+    {SV_LIMIT_D1_HISTORY_BYTES, "D1", "What is kept of one database for that", MIB(20480), "bytes", 0, 0, "", "older history is removed"},
 
     {SV_LIMIT_VEC_INDEXES, "Vectorize", "Indexes of an account", 50000, "", 400, 3003, "50,000", "create refused"},
     {SV_LIMIT_VEC_NAME_BYTES, "Vectorize", "Name of an index", 64, "bytes", 400, 3001, "64", "create refused"},

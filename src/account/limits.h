@@ -72,6 +72,7 @@ typedef enum sv_limit_id {
     SV_LIMIT_D1_IMPORT_BYTES,
     SV_LIMIT_D1_IMPORT_MS,
     SV_LIMIT_D1_HISTORY_MS,     /* how far back time travel goes */
+    SV_LIMIT_D1_HISTORY_BYTES,
     /* Vectorize */
     SV_LIMIT_VEC_INDEXES,          /* of an account */
     SV_LIMIT_VEC_NAME_BYTES,       /* of an index */

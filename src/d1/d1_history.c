@@ -133,19 +133,36 @@ static sv_rc version_of_file(const char *path, sv_d1_version *out, sv_err *err)
     return SV_OK;
 }
 
-/* Everything below the newest copy that is itself older than the limit can never be asked for. */
-static void prune(const char *dir, const items *all)
+static int64_t bytes_of(const char *dir, item i)
 {
-    int64_t oldest_s = (sv_now_ms() - sv_limit_value(SV_LIMIT_D1_HISTORY_MS)) / 1000;
-    size_t first = 0;
-    for (size_t i = 0; i < all->n; i++)
-        if (all->p[i].kind == 'b' && all->p[i].v.at_s < oldest_s)
+    char path[512];
+    struct stat st;
+    item_path(path, dir, i);
+    return stat(path, &st) == 0 ? st.st_size : 0;
+}
+
+/* Everything below the newest copy that is itself older than the limit can never be asked for. Of the rest goes what is below the oldest copy
+ * from which on all of it fits, but never the newest one. */
+static void prune(const char *dir)
+{
+    int64_t oldest_s = (sv_now_ms() - sv_limit_value(SV_LIMIT_D1_HISTORY_MS)) / 1000, bytes = 0;
+    items all;
+    list_items(dir, &all);
+    size_t fits = all.n, first = 0;
+    for (size_t i = all.n; i-- > 0;) {
+        bytes += bytes_of(dir, all.p[i]);
+        if (all.p[i].kind == 'b' && (fits == all.n || bytes <= sv_limit_value(SV_LIMIT_D1_HISTORY_BYTES)))
+            fits = i;
+    }
+    for (size_t i = 0; i < all.n; i++)
+        if (all.p[i].kind == 'b' && (all.p[i].v.at_s < oldest_s || i == fits))
             first = i;
     char path[512];
     for (size_t i = 0; i < first; i++) {
-        item_path(path, dir, all->p[i]);
+        item_path(path, dir, all.p[i]);
         unlink(path);
     }
+    free(all.p);
 }
 
 sv_rc sv_d1_history_base(const char *path, const char *dir, sv_err *err)
@@ -153,7 +170,9 @@ sv_rc sv_d1_history_base(const char *path, const char *dir, sv_err *err)
     item i = {.kind = 'b'};
     if (sv_mkdir_p(dir, 0700, err) != SV_OK || version_of_file(path, &i.v, err) != SV_OK)
         return err->code;
-    return copy_file(path, dir, i, err);
+    sv_rc rc = copy_file(path, dir, i, err);
+    prune(dir);
+    return rc;
 }
 
 sv_rc sv_d1_history_base_if_due(const char *path, const char *dir, sv_err *err)
@@ -163,16 +182,15 @@ sv_rc sv_d1_history_base_if_due(const char *path, const char *dir, sv_err *err)
     if (version_of_file(path, &now, err) != SV_OK)
         return err->code;
     list_items(dir, &all);
-    bool fresh = false;
-    for (size_t k = 0; k < all.n; k++)
-        fresh |= all.p[k].kind == 'b' && (all.p[k].v.seq == now.seq || (int64_t)all.p[k].v.at_s + DAY_S > sv_now_ms() / 1000);
-    sv_rc rc = SV_OK;
-    if (!fresh) {
-        rc = sv_d1_history_base(path, dir, err);
-        prune(dir, &all);
-    }
+    int64_t since = 0;
+    size_t k = all.n;
+    for (; k > 0 && all.p[k - 1].kind != 'b'; k--)
+        since += bytes_of(dir, all.p[k - 1]);
+    sv_d1_version newest = k > 0 ? all.p[k - 1].v : (sv_d1_version){0};
+    bool fresh = (int64_t)newest.at_s + DAY_S > sv_now_ms() / 1000 && since <= sv_limit_value(SV_LIMIT_D1_HISTORY_BYTES) / 4;
+    bool due = k == 0 || (newest.seq != now.seq && !fresh);
     free(all.p);
-    return rc;
+    return due ? sv_d1_history_base(path, dir, err) : SV_OK;
 }
 
 sv_rc sv_d1_history_keep(const char *path, const char *dir, sv_err *err)

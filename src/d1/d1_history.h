@@ -8,9 +8,9 @@
 
 /* Keeps what the log of `path` holds in `dir` (made when needed), so that it may be checkpointed. */
 SV_MUST sv_rc sv_d1_history_keep(const char *path, const char *dir, sv_err *err);
-/* The log is empty: copies the file itself when the newest copy is a day old or there is none, and removes what is older than the limit says. */
+/* The log is empty: copies the file itself when there is no copy, the newest is a day old, or much was kept since. */
 SV_MUST sv_rc sv_d1_history_base_if_due(const char *path, const char *dir, sv_err *err);
-/* The same whatever there is: the start of a history after a restore. */
+/* The same whatever there is: the start of a history after a restore. Removes what is older, or more, than the limits say; the new copy stays. */
 SV_MUST sv_rc sv_d1_history_base(const char *path, const char *dir, sv_err *err);
 
 /* Finds the newest kept state with seq <= max_seq and time <= max_at_s. With to_path: makes that state as a new, synced file.

@@ -1,6 +1,7 @@
 /* Tests of d1: what a statement gives, what SQL may not do, limits, one transaction a request, turns, kill -9, import and export, time travel. */
 #include "d1/d1.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <semaphore.h>
 #include <setjmp.h>
@@ -18,6 +19,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/time.h"
+#include "d1/d1_history.h"
 
 static char dir[] = "/tmp/sv-d1-test-XXXXXX";
 static const char account[] = "0123456789abcdef0123456789abcdef", other[] = "ffffffffffffffffffffffffffffffff";
@@ -731,6 +733,43 @@ static void any_commit_can_be_gone_back_to(void **state)
     assert_int_equal(t.version.seq, last + 1);
 }
 
+static size_t n_files(const char *path, char kind)
+{
+    size_t n = 0;
+    DIR *d = opendir(path);
+    for (struct dirent *e; (e = readdir(d));)
+        n += e->d_name[0] == kind;
+    closedir(d);
+    return n;
+}
+
+static void a_history_does_not_grow_without_bound(void **state)
+{
+    (void)state;
+    char file[128], past[128], kept[256];
+    sv_err err = {0};
+    snprintf(file, sizeof file, "%s/bounded.sqlite", dir);
+    snprintf(past, sizeof past, "%s/bounded.history", dir);
+    SV_AUTO(sv_d1_conn_closep) sv_d1_conn *c = NULL;
+    assert_int_equal(sv_d1_conn_open(&c, file, &err), SV_OK);
+    sv_d1_version first;
+    for (int round = 0; round < 3; round++) {
+        must(c, round ? "INSERT INTO t VALUES (1)" : "CREATE TABLE t (a)");
+        assert_int_equal(sv_d1_history_keep(file, past, &err), SV_OK);
+        assert_int_equal(sv_d1_conn_checkpoint(c, &err), SV_OK);
+        assert_int_equal(sv_d1_history_base_if_due(file, past, &err), SV_OK);
+        assert_int_equal(n_files(past, 'b'), 1);
+        if (round == 0)
+            first = sv_d1_conn_version(c);
+        if (round == 1) { /* a log of more than may be kept: the third round makes a new copy, and the old one goes with the log */
+            snprintf(kept, sizeof kept, "%s/w-%08x-%08x.wal", past, first.seq, first.at_s);
+            assert_int_equal(truncate(kept, 30000000000), 0);
+        }
+    }
+    assert_false(sv_file_exists(kept));
+    assert_int_equal(n_files(past, 'w'), 0);
+}
+
 static int make_dir(void **state)
 {
     (void)state;
@@ -769,6 +808,7 @@ int main(void)
         cmocka_unit_test(an_import_is_all_or_nothing),
         cmocka_unit_test(an_import_without_end_is_interrupted),
         cmocka_unit_test(any_commit_can_be_gone_back_to),
+        cmocka_unit_test(a_history_does_not_grow_without_bound),
     };
     return cmocka_run_group_tests(tests, make_dir, remove_dir);
 }
