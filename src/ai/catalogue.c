@@ -129,7 +129,6 @@ static void add_known(sv_models *s, const json_t *e)
     m->n_ctx = (int32_t)json_integer_value(json_object_get(e, "n_ctx"));
     m->tools = can(e, "tools");
     m->lora = can(e, "lora");
-    m->json_mode = can(e, "json");
     m->async_queue = can(e, "batch");
     m->reasoning = can(e, "reasoning");
     m->vision = can(e, "vision");

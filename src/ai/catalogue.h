@@ -36,7 +36,7 @@ typedef struct sv_model {
     const char *sha256;  /* imported models */
     int64_t created_ms;  /* file's or import's time; 0: not known */
     int32_t n_ctx;       /* window to serve: the smaller of catalogue's and file's; 0: not known */
-    bool lora, tools, json_mode, reasoning, vision, beta, async_queue, paid;
+    bool lora, tools, reasoning, vision, beta, async_queue, paid;
     double neurons_in, neurons_cached, neurons_out; /* per million tokens */
     double usd_in, usd_out;
     bool priced; /* from the catalogue; else by parameters (catalogue.c) */

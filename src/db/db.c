@@ -709,7 +709,6 @@ void sv_bind_blob(sv_stmt *q, int i, const void *p, size_t n)
 }
 
 void sv_bind_i64(sv_stmt *q, int i, int64_t v) { bound(q, sqlite3_bind_int64(q->s, i, v)); }
-void sv_bind_f64(sv_stmt *q, int i, double v) { bound(q, sqlite3_bind_double(q->s, i, v)); }
 void sv_bind_null(sv_stmt *q, int i) { bound(q, sqlite3_bind_null(q->s, i)); }
 
 sv_rc sv_stmt_step(sv_stmt *q, bool *row, sv_err *err)
@@ -744,8 +743,6 @@ sv_str sv_col_str(sv_stmt *q, int i)
 }
 
 int64_t sv_col_i64(sv_stmt *q, int i) { return sqlite3_column_int64(q->s, i); }
-double sv_col_f64(sv_stmt *q, int i) { return sqlite3_column_double(q->s, i); }
 bool sv_col_null(sv_stmt *q, int i) { return sqlite3_column_type(q->s, i) == SQLITE_NULL; }
 int64_t sv_db_changes(sv_dbw *w) { return sqlite3_changes64(w->h); }
-int64_t sv_db_last_rowid(sv_dbw *w) { return sqlite3_last_insert_rowid(w->h); }
 sqlite3 *sv_dbw_handle(sv_dbw *w) { return w->h; }

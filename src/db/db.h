@@ -42,7 +42,6 @@ void sv_bind_str(sv_stmt *q, int i, sv_str s);   /* copied; {NULL, 0} binds NULL
 void sv_bind_cstr(sv_stmt *q, int i, const char *s);
 void sv_bind_blob(sv_stmt *q, int i, const void *p, size_t n);
 void sv_bind_i64(sv_stmt *q, int i, int64_t v);
-void sv_bind_f64(sv_stmt *q, int i, double v);
 void sv_bind_null(sv_stmt *q, int i);
 SV_MUST sv_rc sv_stmt_step(sv_stmt *q, bool *row, sv_err *err); /* unique violations: SV_ECONFLICT; full disk: SV_ELIMIT */
 SV_MUST sv_rc sv_stmt_run(sv_stmt *q, sv_err *err);              /* step to the end */
@@ -50,10 +49,8 @@ void sv_stmt_reset(sv_stmt *q);  /* bind and step again */
 void sv_stmt_donep(sv_stmt *q);
 sv_str sv_col_str(sv_stmt *q, int i);   /* text or blob bytes; borrowed until the next step */
 int64_t sv_col_i64(sv_stmt *q, int i);
-double sv_col_f64(sv_stmt *q, int i);
 bool sv_col_null(sv_stmt *q, int i);
 int64_t sv_db_changes(sv_dbw *w);       /* rows of the last statement */
-int64_t sv_db_last_rowid(sv_dbw *w);
 sqlite3 *sv_dbw_handle(sv_dbw *w);      /* for what this header does not cover */
 
 /* A consistent copy of the whole database into a new file, while it is in use. */

@@ -29,7 +29,6 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include "base/time.h"
 #include "http/server_impl.h"
 
 enum { READS_A_TURN = 8, ROUNDS_A_TURN = 16 };
@@ -387,7 +386,6 @@ static void dispatch(sv_conn *c)
     c->n_heads++;
     r->c = c;
     r->base = c->in.p + c->head_start;
-    r->started_us = c->head_began_us;
     r->listener = c->listener;
     if (!head_is_sound(c, r))
         return;
@@ -440,8 +438,6 @@ static void next_request(sv_conn *c)
             free(old.p);
     }
     c->head_start = c->in.pos;
-    if (unread(c) > 0)
-        c->head_began_us = sv_mono_us();
     if (!keep)
         c->last = true;
 }
@@ -640,8 +636,6 @@ static bool fill(sv_conn *c)
         at_eof(c);
         return false;
     }
-    if (c->parse == P_HEAD && b->n == c->head_start)
-        c->head_began_us = sv_mono_us();
     b->n += (size_t)n;
     c->s->stats.n_bytes_in += n;
     c->got_bytes = true;

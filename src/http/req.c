@@ -20,7 +20,6 @@
 #include <sys/socket.h>
 
 #include "base/log.h"
-#include "base/time.h"
 #include "http/server_impl.h"
 
 enum { MAX_EXTRA = 256 << 10, MAX_REASON = 512, COPY_MAX = 16 << 10, FIRST_HEADERS = 24 };
@@ -165,7 +164,6 @@ void *sv_req_listener(const sv_req *r) { return r->listener; }
 const char *sv_req_id(const sv_req *r) { return r->id_hex; }
 void *sv_req_user(const sv_req *r) { return r->user; }
 void sv_req_set_user(sv_req *r, void *user) { r->user = user; }
-int64_t sv_req_started_us(const sv_req *r) { return r->started_us; }
 int sv_req_status(const sv_req *r) { return r->status; }
 bool sv_req_begun(const sv_req *r) { return r->status != 0; }
 

@@ -107,7 +107,6 @@ void *sv_req_listener(const sv_req *r);
 const char *sv_req_id(const sv_req *r);              /* 32 hex digits, made at the head */
 void *sv_req_user(const sv_req *r);                  /* for `before` to leave what it found (the account) */
 void sv_req_set_user(sv_req *r, void *user);
-int64_t sv_req_started_us(const sv_req *r);          /* sv_mono_us of the head's first byte */
 int sv_req_status(const sv_req *r);                  /* 0 before the answer */
 
 /* Body, stream routes: on_body gets pieces (n > 0) and then once n == 0 at the end. Pause stops reading the socket:

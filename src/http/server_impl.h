@@ -65,7 +65,6 @@ struct sv_req {
     sv_match match;
     void *listener, *user;
     char id_hex[33];
-    int64_t started_us;
 
     /* body */
     sv_buf body;       /* collected in pieces; or */
@@ -113,7 +112,6 @@ struct sv_conn {
     size_t head_start;
     byte_buf more;    /* what came later, while `in` is pinned */
     uint64_t n_skip;  /* bytes of an unwanted body dropped so far */
-    int64_t head_began_us;
 
     byte_buf out;
     sv_req *req;
