@@ -44,7 +44,8 @@ sv_encoders *sv_encoders_new(sv_loop *loop, sv_compute *compute, const sv_encode
 /* Ends what lives, each with its event. Waits for the threads, at most a batch each. NULL is fine; returns NULL */
 sv_encoders *sv_encoders_free(sv_encoders *t);
 
-/* On failure the request is still the caller's and no event comes. SV_ENOENT and others of the file system; SV_ELIMIT (api_code 3040). */
+/* On failure the request is still the caller's and no event comes. SV_ENOENT and others of the file system; SV_ELIMIT with api_code 3040: too many
+ * wait, or the models in use leave no room; without: the model is larger than model_bytes. */
 SV_MUST sv_rc sv_encoders_submit(sv_encoders *t, sv_encode *j, sv_err *err);
 
 #endif

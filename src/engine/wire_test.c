@@ -294,6 +294,69 @@ static void another_version_or_program_is_recognised(void **state)
     assert_int_equal(sv_wire_get_hello(&hello, &f, &err), SV_EFORMAT);
 }
 
+static void encodings_and_vectors_arrive_as_they_were_sent(void **state)
+{
+    (void)state;
+    static const float numbers[2][3] = {{1, -2, 0.5f}, {0, 1e-30f, 7}};
+    SV_AUTO(sv_json_decrefp) json_t *texts = json_pack("[s,[s,s]]", "a \"b\"", "first", "second");
+    SV_AUTO(sv_buf_donep) sv_buf b;
+    sv_wire_encode e = {0};
+    sv_vectors v = {0};
+    sv_err err = {0};
+    sv_buf_init(&b, 0);
+    const sv_encode_opts o = {.model_path = "/m", .tenant = "t1", .texts = texts, .want = SV_ENCODE_CLS, .max_tokens = 9, .cut = true};
+    assert_int_equal(sv_wire_add_encode(&b, 4, &o, &err), SV_OK);
+    sv_frame f = only_frame(&b);
+    assert_int_equal(f.id, 4);
+    assert_int_equal(sv_wire_get_encode(&e, &f, &err), SV_OK);
+    assert_string_equal(e.model_path, "/m");
+    assert_string_equal(e.tenant, "t1");
+    assert_true(json_equal(e.texts, texts));
+    assert_true(e.want == SV_ENCODE_CLS && e.max_tokens == 9 && e.cut);
+    sv_wire_encode_done(&e);
+
+    sv_buf_reset(&b);
+    sv_wire_add_vectors(&b, 4, &(sv_vectors){.n = 2, .dim = 3, .n_tokens = 11, .v = numbers, .labels = SV_STR("[\"A\"]")});
+    f = only_frame(&b);
+    assert_int_equal(sv_wire_get_vectors(&v, &f, &err), SV_OK);
+    assert_true(v.n == 2 && v.dim == 3 && v.n_tokens == 11 && sv_str_is(v.labels, "[\"A\"]"));
+    assert_memory_equal(v.v, numbers, sizeof numbers);
+
+    static const int32_t heads[][3] = {{2, 7, 0}, {0, 3, 0}, {-2, 3, 0}, {2, -3, 0}, {SV_ENCODE_MAX_TEXTS + 1, 1, 0}, {1 << 30, 1 << 30, 0}, {2, INT32_MAX, 0}};
+    for (size_t i = 0; i < SV_LEN(heads); i++) { /* with bytes for 2 of 3 */
+        memcpy(b.p + SV_WIRE_HEAD, heads[i], sizeof heads[i]);
+        assert_int_equal(sv_wire_get_vectors(&v, &f, &err), SV_EFORMAT);
+    }
+}
+
+static void encodings_without_sense_are_refused(void **state)
+{
+    (void)state;
+#define ENCODING(more) "{\"model\":\"m\",\"tenant\":\"t\"," more "}"
+    static const struct { const char *json, *why; } cases[] = {
+        {"no JSON", "not valid JSON"},
+        {"{\"tenant\":\"t\",\"texts\":[\"x\"]}", "'model' or 'tenant'"},
+        {ENCODING("\"texts\":[]"), "0 texts; 1 to 1000"},
+        {ENCODING("\"texts\":\"x\""), "0 texts"},
+        {ENCODING("\"texts\":[\"x\",7]"), "text 1 is neither"},
+        {ENCODING("\"texts\":[[\"x\"]]"), "text 0 is neither"},
+        {ENCODING("\"texts\":[[\"x\",\"y\",\"z\"]]"), "text 0 is neither"},
+        {ENCODING("\"texts\":[\"x\"],\"want\":3"), "'want'"},
+        {ENCODING("\"texts\":[\"x\"],\"max_tokens\":-1"), "'max_tokens'"},
+        {ENCODING("\"texts\":[\"x\"],\"cut\":1"), "'cut'"},
+    };
+#undef ENCODING
+    for (size_t i = 0; i < SV_LEN(cases); i++) {
+        sv_wire_encode e = {0};
+        sv_err err = {0};
+        const sv_frame f = {SV_WIRE_ENCODE, 1, sv_str_of(cases[i].json)};
+        assert_int_equal(sv_wire_get_encode(&e, &f, &err), SV_EINVAL);
+        assert_null(e.json);
+        if (!strstr(err.msg, cases[i].why))
+            fail_msg("'%s' says not '%s'", err.msg, cases[i].why);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -307,6 +370,8 @@ int main(void)
         cmocka_unit_test(requests_without_sense_are_refused),
         cmocka_unit_test(what_cannot_be_sent_is_refused_and_leaves_nothing_behind),
         cmocka_unit_test(another_version_or_program_is_recognised),
+        cmocka_unit_test(encodings_and_vectors_arrive_as_they_were_sent),
+        cmocka_unit_test(encodings_without_sense_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
