@@ -64,6 +64,7 @@ static const sv_limit limits[SV_N_LIMITS] = {
     {SV_LIMIT_D1_DATABASES, "D1", "Databases of an account", 50000, "", 403, 7406, "50,000", "refused"},
     {SV_LIMIT_D1_NAME_BYTES, "D1", "Name of a database", 255, "bytes", 400, 7400, "", "refused"},
     {SV_LIMIT_D1_SIZE_BYTES, "D1", "One database", 10000000000, "bytes", 400, 7500, "10 GB", "the write fails and leaves no trace"},
+    {SV_LIMIT_D1_TEMP_BYTES, "D1", "Temporary tables of one database", MIB(256), "bytes", 400, 7500, "", "the write fails and leaves no trace"},
     {SV_LIMIT_D1_SQL_BYTES, "D1", "One statement", 100000, "bytes", 400, 7500, "100,000", "`statement too long`"},
     {SV_LIMIT_D1_PARAMS, "D1", "Bound parameters of a statement", 100, "", 400, 7500, "100", "`too many SQL variables`"},
     {SV_LIMIT_D1_VALUE_BYTES, "D1", "A text, a blob or a row", 2000000, "bytes", 400, 7500, "2,000,000", "`string or blob too big`"},

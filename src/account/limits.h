@@ -57,6 +57,7 @@ typedef enum sv_limit_id {
     SV_LIMIT_D1_DATABASES,      /* of an account */
     SV_LIMIT_D1_NAME_BYTES,
     SV_LIMIT_D1_SIZE_BYTES,     /* of a database */
+    SV_LIMIT_D1_TEMP_BYTES,
     SV_LIMIT_D1_SQL_BYTES,      /* one statement */
     SV_LIMIT_D1_PARAMS,         /* of a statement */
     SV_LIMIT_D1_VALUE_BYTES,    /* a text, a blob, a row */

@@ -152,19 +152,21 @@ static sv_rc kind_of(int rc)
 
 sv_rc sv_d1_fail(sv_d1_conn *c, int rc, sv_err *err)
 {
+    char why[401];
+    int at = sqlite3_error_offset(c->db);
+    snprintf(why, sizeof why, "%s", sqlite3_errmsg(c->db)); /* before the size is asked, which is a statement that succeeds */
     if ((rc & 0xff) == SQLITE_INTERRUPT && c->cancel && atomic_load(c->cancel))
         return sv_fail(err, SV_ECANCELED, "the client has gone");
     if ((rc & 0xff) == SQLITE_INTERRUPT)
         return sv_fail(err, SV_ETIMEDOUT, "D1 DB exceeded its CPU time limit and was reset.");
     if ((rc & 0xff) == SQLITE_AUTH)
-        return sv_fail(err, SV_EINVAL, "%s: SQLITE_AUTH", c->denied ? c->denied : sqlite3_errmsg(c->db));
+        return sv_fail(err, SV_EINVAL, "%s: SQLITE_AUTH", c->denied ? c->denied : why);
     if ((rc & 0xff) == SQLITE_FULL && sv_d1_conn_size(c) + PAGE * 16 >= sv_limit_value(SV_LIMIT_D1_SIZE_BYTES))
         return sv_fail(err, SV_ELIMIT, "Exceeded maximum DB size: SQLITE_FULL");
     if (constraint_name(rc))
-        return sv_fail(err, SV_EINVAL, "%.380s: SQLITE_CONSTRAINT (extended: SQLITE_CONSTRAINT_%s)", sqlite3_errmsg(c->db), constraint_name(rc));
-    int at = sqlite3_error_offset(c->db);
-    return at >= 0 ? sv_fail(err, kind_of(rc), "%.380s at offset %d: SQLITE_%s", sqlite3_errmsg(c->db), at, code_name(rc))
-                   : sv_fail(err, kind_of(rc), "%.400s: SQLITE_%s", sqlite3_errmsg(c->db), code_name(rc));
+        return sv_fail(err, SV_EINVAL, "%.380s: SQLITE_CONSTRAINT (extended: SQLITE_CONSTRAINT_%s)", why, constraint_name(rc));
+    return at >= 0 ? sv_fail(err, kind_of(rc), "%.380s at offset %d: SQLITE_%s", why, at, code_name(rc))
+                   : sv_fail(err, kind_of(rc), "%s: SQLITE_%s", why, code_name(rc));
 }
 
 /* ---- open ---- */
@@ -249,11 +251,11 @@ sv_rc sv_d1_conn_open(sv_d1_conn **out, const char *path, sv_err *err)
     chmod(path, 0600);
     sqlite3_extended_result_codes(c->db, 1);
     sqlite3_busy_timeout(c->db, 5000);
-    char setup[256];
+    char setup[400];
     snprintf(setup, sizeof setup,
              "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA wal_autocheckpoint=0; PRAGMA cache_size=-8000;"
-             "PRAGMA max_page_count=%lld;",
-             (long long)(sv_limit_value(SV_LIMIT_D1_SIZE_BYTES) / PAGE));
+             "PRAGMA max_page_count=%lld; PRAGMA temp.max_page_count=%lld;", /* temporary tables live as long as the connection */
+             (long long)(sv_limit_value(SV_LIMIT_D1_SIZE_BYTES) / PAGE), (long long)(sv_limit_value(SV_LIMIT_D1_TEMP_BYTES) / PAGE));
     if (sv_d1_exec(c, setup, err) != SV_OK)
         return sv_wrap(err, "open the database");
     set_limits(c->db);

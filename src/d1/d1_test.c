@@ -284,6 +284,9 @@ static void limits_have_their_messages(void **state)
     refused(c, "SELECT zeroblob(2000001)", "too big");
     must(c, "SELECT length(zeroblob(2000000))");
     refused(c, "SELECT 1 WHERE 'a' LIKE '123456789012345678901234567890123456789012345678901'", "LIKE or GLOB pattern too complex");
+    must(c, "CREATE TEMP TABLE heap (a)");
+    refused(c, "WITH n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 200) INSERT INTO heap SELECT zeroblob(1990000) FROM n", "full: SQLITE_FULL");
+    assert_int_equal(one(c, "SELECT count(*) FROM heap"), 0);
     sv_buf_reset(&b);
     sv_buf_adds(&b, "CREATE TABLE wide (c0");
     for (int i = 1; i < 101; i++)
