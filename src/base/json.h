@@ -12,8 +12,8 @@
 #include "base/err.h"
 #include "base/str.h"
 
-/* Any JSON value; nesting at most 512 (jansson's own bound is higher), duplicate keys: last wins, NUL in strings
- * allowed (use json_string_length). SV_EFORMAT: "line 1, column 17: ...". */
+/* Any JSON value; nesting at most 512 (jansson's own bound is higher), at most 1,048,576 lists and objects in all, duplicate keys: last wins,
+ * NUL in strings allowed (use json_string_length). SV_EFORMAT: "line 1, column 17: ...". */
 SV_MUST sv_rc sv_json_parse(json_t **out, sv_str text, sv_err *err);
 /* The same for files of which only texts and names are read: a whole number beyond 64 bits is no error, but then all numbers are reals. */
 SV_MUST sv_rc sv_json_parse_lax(json_t **out, sv_str text, sv_err *err);

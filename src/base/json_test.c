@@ -66,6 +66,30 @@ static void broken_and_bottomless_text_is_refused(void **state)
     assert_null(j);
 }
 
+static void many_lists_are_refused_before_they_take_memory(void **state)
+{
+    (void)state;
+    enum { MOST = 1 << 20 };
+    sv_err err = {0};
+    json_t *j = NULL;
+    SV_AUTO(sv_buf_donep) sv_buf b;
+    sv_buf_init(&b, 0);
+    sv_buf_adds(&b, "[\"[[{\"");
+    for (int i = 1; i < MOST; i++)
+        sv_buf_adds(&b, ",[]");
+    sv_buf_addc(&b, ']');
+    assert_int_equal(sv_json_parse(&j, sv_buf_str(&b), &err), SV_OK);
+    assert_int_equal(json_array_size(j), MOST);
+    json_decref(j);
+    j = NULL;
+    b.n--;
+    sv_buf_adds(&b, ",{}]");
+    assert_int_equal(sv_json_parse(&j, sv_buf_str(&b), &err), SV_EFORMAT);
+    assert_string_equal(err.msg, "more than 1048576 lists and objects");
+    assert_int_equal(sv_json_parse_lax(&j, sv_buf_str(&b), &err), SV_EFORMAT);
+    assert_null(j);
+}
+
 static void what_is_written_reads_back(void **state)
 {
     (void)state;
@@ -103,7 +127,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(members_have_types_and_ranges),
         cmocka_unit_test(broken_and_bottomless_text_is_refused),
-        cmocka_unit_test(what_is_written_reads_back),
+        cmocka_unit_test(many_lists_are_refused_before_they_take_memory), cmocka_unit_test(what_is_written_reads_back),
         cmocka_unit_test(broken_utf8_becomes_the_replacement_character),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
