@@ -289,7 +289,7 @@ static sv_rc insert_token(sv_dbw *w, void *arg, sv_err *err)
     sv_bind_i64(&q, 5, sv_now_ms());
     sv_rc rc = sv_stmt_run(&q, err);
     if (rc == SV_ECONFLICT)
-        return sv_fail(err, rc, "a live token is named '%s'", t->name);
+        return sv_fail(err, rc, "a live token is named '%s': revoke it, or choose another name", t->name);
     return rc == SV_OK ? raise_generation(w, err) : rc;
 }
 
