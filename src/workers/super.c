@@ -364,6 +364,7 @@ static void child_free(child *c)
 static _Noreturn void child_exec(const child *c, const int *fds, int n_fds)
 {
     prctl(PR_SET_PDEATHSIG, SIGKILL); /* inv. 1; set again by the cage after it changed uid */
+    setpgid(0, 0); /* Ctrl-C in a terminal is for us alone: we drain, they would die */
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
@@ -494,7 +495,7 @@ static void drain_over(void *arg)
     super *s = arg;
     for (child *c = s->children; c; c = c->next)
         if (c->pid > 0) {
-            sv_log(SV_WARN, "super.kill", "child=%s pid=%d reason='drain time is over'", c->name, c->pid);
+            sv_log(SV_WARN, "super.kill", "child=%s pid=%d reason='drain time is over, or a second signal'", c->name, c->pid);
             kill(c->pid, SIGKILL);
         }
     sv_loop_stop(s->loop);

@@ -114,6 +114,14 @@ export async function run(test) {
     assert.match(r.err, /data|another|runs/i);
   });
 
+  await test('a signal of the terminal reaches the supervisor alone', () => {
+    const group = (pid) => { const stat = fs.readFileSync(`/proc/${pid}/stat`, 'utf8'); return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[2]; };
+    for (const kind of ['daemon', 'engine', 'haproxy', 'workerd']) {
+      assert.ok(p.processes(kind).length > 0, kind);
+      for (const { pid } of p.processes(kind)) assert.notEqual(group(pid), group(p.child.pid), kind);
+    }
+  });
+
   await test('SIGTERM lets a running answer end, then nothing is left', async () => {
     const r = await request({ port: p.port, method: 'POST', path: `/client/v4/accounts/${p.account}/ai/run/${TINY}`, headers: { authorization: `Bearer ${p.token}` },
       body: JSON.stringify({ messages: [{ role: 'user', content: 'Tell me a story.' }], temperature: 3, seed: 5, max_tokens: 300, stream: true }) });
