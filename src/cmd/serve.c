@@ -18,8 +18,12 @@ static const char usage[] =
     "  --data DIR          everything that is kept (default " SV_DEFAULT_DATA ")\n"
     "  --listen HOST:PORT  the one port (default " SV_DEFAULT_LISTEN "; loopback unless you say otherwise; port 0: a free one)\n"
     "  --models DIR        default models, one GGUF each (default: models/ beside the build)\n"
-    "  --threads N         compute threads of the engine (default: all cores)\n"
-    "  --drain-ms N        how long SIGTERM waits for requests in progress (default 10000)\n";
+    "  --threads N         compute threads of the engine (default 0: all cores; at most 1024)\n"
+    "  --drain-ms N        how long SIGTERM waits for requests in progress (default 10000; 100 to 3600000)\n"
+    "  --workerd PATH      runs the Workers (default: of node_modules/ beside the build, else of PATH)\n"
+    "  --haproxy PATH      the front door (default: of PATH)\n";
+
+enum { MAX_THREADS = 1024, MAX_DRAIN_MS = 60 * 60 * 1000 };
 
 #if defined(__aarch64__)
 #define WORKERD_PACKAGE "@cloudflare/workerd-linux-arm64"
@@ -74,8 +78,9 @@ int sv_cmd_serve(int argc, char **argv)
         case 'h': fputs(usage, stdout); return 0;
         default: return sv_cmd_usage(usage);
         }
-    int64_t drain_ms = 0;
-    if (optind != argc || !sv_str_to_i64(sv_str_of(drain), &drain_ms) || drain_ms < 100)
+    int64_t drain_ms = 0, n_threads = 0;
+    if (optind != argc || !sv_str_to_i64(sv_str_of(drain), &drain_ms) || drain_ms < 100 || drain_ms > MAX_DRAIN_MS ||
+        !sv_str_to_i64(sv_str_of(threads), &n_threads) || n_threads < 0 || n_threads > MAX_THREADS) /* else the engine would refuse it, for ever */
         return sv_cmd_usage(usage);
 
     sv_log_init("serve", SV_INFO);

@@ -114,6 +114,11 @@ export async function run(test) {
     assert.match(r.err, /data|another|runs/i);
   });
 
+  await test('numbers that make no sense are refused before anything starts', async () => {
+    for (const bad of [['--threads', 'x'], ['--threads', '-1'], ['--drain-ms', '99999999999']])
+      assert.equal((await p.cli(['serve', '--listen', '127.0.0.1:0', ...bad])).code, 2, bad.join(' '));
+  });
+
   await test('a signal of the terminal reaches the supervisor alone', () => {
     const group = (pid) => { const stat = fs.readFileSync(`/proc/${pid}/stat`, 'utf8'); return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[2]; };
     for (const kind of ['daemon', 'engine', 'haproxy', 'workerd']) {
