@@ -54,7 +54,7 @@ struct sv_d1_job {
 /* Never blocks. On failure `run` is not called. SV_ENOENT 7404; SV_ELIMIT 7500: too many wait. */
 SV_MUST sv_rc sv_d1_submit(sv_d1 *d, const char *account_id, const char *id, sv_d1_job *job, sv_err *err);
 
-const char *sv_d1_temp_dir(const sv_d1 *d); /* for spools, uploads and exports; emptied at every start. Borrowed */
+const char *sv_d1_temp_dir(const sv_d1 *d); /* for large answers, uploads and exports; emptied at every start. Borrowed */
 
 /* ---- bookmarks: which state of a database. They order as strings. ---- */
 

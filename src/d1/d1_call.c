@@ -101,7 +101,7 @@ void sv_d1_send_file(sv_req *r, int fd, int64_t n, const char *content_type)
 
 static void call_free(sv_d1_call *c)
 {
-    sv_spool_done(&c->out);
+    sv_d1_out_done(&c->out);
     sv_arena_free(c->arena);
     free(c);
 }
@@ -109,7 +109,7 @@ static void call_free(sv_d1_call *c)
 void sv_d1_call_send(sv_d1_call *c, int status, const char *before, const char *after)
 {
     sv_req *r = c->r;
-    int64_t n = (int64_t)strlen(before) + sv_spool_size(&c->out) + (int64_t)strlen(after);
+    int64_t n = (int64_t)strlen(before) + sv_d1_out_size(&c->out) + (int64_t)strlen(after);
     sv_req_add_header(r, "Content-Type", "application/json");
     sv_req_begin(r, status, NULL, n);
     sv_req_write(r, before, strlen(before));
@@ -118,7 +118,7 @@ void sv_d1_call_send(sv_d1_call *c, int status, const char *before, const char *
     if (s->rest.max < s->rest.n + strlen(after))
         s->rest.max = s->rest.n + strlen(after);
     sv_buf_adds(&s->rest, after);
-    sv_spool_init(&c->out, "", 0);
+    sv_d1_out_init(&c->out, "", 0);
     start(r, s);
 }
 
@@ -172,7 +172,7 @@ sv_d1_call *sv_d1_call_new(sv_d1_http *h, sv_req *r, const sv_d1_info *db)
     c->arena = sv_arena_create(ARENA_MOST);
     c->body = (sv_str){sv_arena_strndup(c->arena, body.p ? body.p : "", body.n), body.n};
     c->run = (sv_d1_run){.limit_ms = sv_limit_value(SV_LIMIT_D1_QUERY_MS), .cancel = &c->job.cancel};
-    sv_spool_init(&c->out, sv_d1_temp_dir(h->d), sv_limit_value(SV_LIMIT_D1_RESULT_BYTES));
+    sv_d1_out_init(&c->out, sv_d1_temp_dir(h->d), sv_limit_value(SV_LIMIT_D1_RESULT_BYTES));
     return c;
 }
 

@@ -432,7 +432,7 @@ static void add_row(sv_buf *b, sqlite3_stmt *s, int n, const int *from, const sv
 enum { MOST_COLUMNS = 2000 };
 
 /* Steps through all rows and writes "results". */
-static sv_rc write_rows(sv_d1_conn *c, sqlite3_stmt *s, sv_d1_format format, sv_spool *out, int64_t *n_rows, sv_err *err)
+static sv_rc write_rows(sv_d1_conn *c, sqlite3_stmt *s, sv_d1_format format, sv_d1_out *out, int64_t *n_rows, sv_err *err)
 {
     int rc, n = sqlite3_column_count(s), from[MOST_COLUMNS];
     size_t name_at[MOST_COLUMNS + 1];
@@ -464,7 +464,7 @@ static sv_rc write_rows(sv_d1_conn *c, sqlite3_stmt *s, sv_d1_format format, sv_
         if (*n_rows > 1)
             sv_buf_addc(b, ',');
         add_row(b, s, n, objects ? from : NULL, &names, name_at);
-        if ((b->n > (256 << 10) || b->failed) && sv_spool_settle(out, err) != SV_OK)
+        if ((b->n > (256 << 10) || b->failed) && sv_d1_out_settle(out, err) != SV_OK)
             return err->code;
     }
     sv_buf_adds(b, format == SV_D1_ROWS ? "]}" : "]");
@@ -571,7 +571,7 @@ static void add_meta(sv_buf *b, double ms, const figures *before, const figures 
 }
 
 /* One compiled and bound statement, from its first row to its figures. */
-static sv_rc run_statement(sv_d1_conn *c, sqlite3_stmt *s, const sv_buf *updated, bool reads, sv_d1_run *run, bool wanted, sv_spool *out, sv_err *err)
+static sv_rc run_statement(sv_d1_conn *c, sqlite3_stmt *s, const sv_buf *updated, bool reads, sv_d1_run *run, bool wanted, sv_d1_out *out, sv_err *err)
 {
     figures before = start_figures(c);
     if (!sqlite3_stmt_readonly(s) || sqlite3_column_count(s) == 0)
@@ -603,12 +603,12 @@ static sv_rc run_statement(sv_d1_conn *c, sqlite3_stmt *s, const sv_buf *updated
     sv_buf_adds(&out->b, ",\"success\":true,\"meta\":");
     add_meta(&out->b, ms, &before, &after, n_read, n_written);
     sv_buf_addc(&out->b, '}');
-    return sv_spool_settle(out, err);
+    return sv_d1_out_settle(out, err);
 }
 
 /* ---- a request ---- */
 
-static sv_rc run_kept(sv_d1_conn *c, kept *k, const sv_d1_query *q, sv_d1_run *run, sv_spool *out, sv_err *err)
+static sv_rc run_kept(sv_d1_conn *c, kept *k, const sv_d1_query *q, sv_d1_run *run, sv_d1_out *out, sv_err *err)
 {
     k->used = ++c->clock;
     sv_rc rc = bind(c, k->s, q, err);
@@ -619,7 +619,7 @@ static sv_rc run_kept(sv_d1_conn *c, kept *k, const sv_d1_query *q, sv_d1_run *r
     return rc;
 }
 
-static sv_rc run_new(sv_d1_conn *c, const char *sql, const char **tail, const sv_d1_query *q, sv_d1_run *run, sv_spool *out, sv_err *err)
+static sv_rc run_new(sv_d1_conn *c, const char *sql, const char **tail, const sv_d1_query *q, sv_d1_run *run, sv_d1_out *out, sv_err *err)
 {
     static const sv_d1_query none;
     const char *end;
@@ -635,7 +635,7 @@ static sv_rc run_new(sv_d1_conn *c, const char *sql, const char **tail, const sv
     return rc;
 }
 
-sv_rc sv_d1_run_first(sv_d1_conn *c, const char *sql, const char **tail, sv_d1_run *run, sv_spool *none, sv_err *err)
+sv_rc sv_d1_run_first(sv_d1_conn *c, const char *sql, const char **tail, sv_d1_run *run, sv_d1_out *none, sv_err *err)
 {
     static const sv_d1_query no_params;
     sqlite3_stmt *s = NULL;
@@ -648,7 +648,7 @@ sv_rc sv_d1_run_first(sv_d1_conn *c, const char *sql, const char **tail, sv_d1_r
     return rc;
 }
 
-static sv_rc run_query(sv_d1_conn *c, const sv_d1_query *q, sv_d1_run *run, sv_spool *out, sv_err *err)
+static sv_rc run_query(sv_d1_conn *c, const sv_d1_query *q, sv_d1_run *run, sv_d1_out *out, sv_err *err)
 {
     const char *p = skip_blank(q->sql.p);
     size_t n = q->sql.n - (size_t)(p - q->sql.p);
@@ -733,7 +733,7 @@ static kept *plain_read(sv_d1_conn *c, const sv_d1_request *q)
     return k && sqlite3_stmt_readonly(k->s) ? k : NULL;
 }
 
-static sv_rc read_plainly(sv_d1_conn *c, kept *k, const sv_d1_request *q, sv_d1_run *run, sv_spool *out, sv_err *err)
+static sv_rc read_plainly(sv_d1_conn *c, kept *k, const sv_d1_request *q, sv_d1_run *run, sv_d1_out *out, sv_err *err)
 {
     c->cancel = run->cancel;
     c->deadline_us = run->limit_ms ? sv_mono_us() + run->limit_ms * 1000 : 0;
@@ -742,10 +742,10 @@ static sv_rc read_plainly(sv_d1_conn *c, kept *k, const sv_d1_request *q, sv_d1_
     sv_buf_addc(&out->b, ']');
     c->cancel = NULL;
     c->deadline_us = 0;
-    return rc == SV_OK ? sv_spool_settle(out, err) : rc;
+    return rc == SV_OK ? sv_d1_out_settle(out, err) : rc;
 }
 
-sv_rc sv_d1_conn_run(sv_d1_conn *c, const sv_d1_request *q, sv_d1_run *run, sv_spool *out, sv_err *err)
+sv_rc sv_d1_conn_run(sv_d1_conn *c, const sv_d1_request *q, sv_d1_run *run, sv_d1_out *out, sv_err *err)
 {
     kept *k = plain_read(c, q);
     if (k)
@@ -764,7 +764,7 @@ sv_rc sv_d1_conn_run(sv_d1_conn *c, const sv_d1_request *q, sv_d1_run *run, sv_s
         rc = sv_fail(err, SV_EINVAL, "No SQL statements detected.");
     sv_buf_addc(&out->b, ']');
     if (rc == SV_OK)
-        rc = sv_spool_settle(out, err);
+        rc = sv_d1_out_settle(out, err);
     if (rc == SV_OK)
         rc = sv_d1_commit(c, &run->wrote, err);
     if (rc != SV_OK)

@@ -17,18 +17,18 @@
 typedef struct sv_d1_conn sv_d1_conn;
 
 /* Text that grows: in memory to 1 MiB, beyond it in an unnamed file of `dir`. */
-typedef struct sv_spool {
+typedef struct sv_d1_out {
     sv_buf b;        /* what is not in the file */
     int fd;          /* -1: nothing is */
     int64_t n_file;  /* bytes in the file */
     int64_t max;     /* most it may hold in all */
     const char *dir; /* borrowed */
-} sv_spool;
-void sv_spool_init(sv_spool *s, const char *dir, int64_t max);
-void sv_spool_done(sv_spool *s);
+} sv_d1_out;
+void sv_d1_out_init(sv_d1_out *s, const char *dir, int64_t max);
+void sv_d1_out_done(sv_d1_out *s);
 /* Called after appending to s->b, now and then: moves it to the file when it is much. SV_ELIMIT over max, SV_EIO. */
-SV_MUST sv_rc sv_spool_settle(sv_spool *s, sv_err *err);
-static inline int64_t sv_spool_size(const sv_spool *s) { return s->n_file + (int64_t)s->b.n; }
+SV_MUST sv_rc sv_d1_out_settle(sv_d1_out *s, sv_err *err);
+static inline int64_t sv_d1_out_size(const sv_d1_out *s) { return s->n_file + (int64_t)s->b.n; }
 
 typedef enum sv_d1_format {
     SV_D1_NO_ROWS,  /* "results":[] */
@@ -53,7 +53,7 @@ static inline void sv_d1_conn_closep(sv_d1_conn **c) { *c = sv_d1_conn_close(*c)
 
 /* Appends the JSON array of results to `out`; on failure what is in `out` has no meaning and the database is as before. Messages are
  * SQLite's with the name of its code behind, as clients look for them: "no such table: t: SQLITE_ERROR". SV_ETIMEDOUT, SV_ECANCELED. */
-SV_MUST sv_rc sv_d1_conn_run(sv_d1_conn *c, const sv_d1_request *q, sv_d1_run *run, sv_spool *out, sv_err *err);
+SV_MUST sv_rc sv_d1_conn_run(sv_d1_conn *c, const sv_d1_request *q, sv_d1_run *run, sv_d1_out *out, sv_err *err);
 
 /* Runs the statements of a file, one transaction in all; of `run` its limit_ms and cancel. *meta_json gets the figures, as one object. */
 SV_MUST sv_rc sv_d1_conn_import(sv_d1_conn *c, int fd, sv_d1_run *run, sv_buf *meta_json, sv_err *err);

@@ -43,6 +43,6 @@ SV_MUST sv_rc sv_d1_begin(sv_d1_conn *c, const atomic_bool *cancel, int64_t limi
 SV_MUST sv_rc sv_d1_commit(sv_d1_conn *c, bool *wrote, sv_err *err);
 void sv_d1_rollback(sv_d1_conn *c);
 /* Runs the first statement of a text that has one, without a result; *tail is behind it. */
-SV_MUST sv_rc sv_d1_run_first(sv_d1_conn *c, const char *sql, const char **tail, sv_d1_run *run, sv_spool *none, sv_err *err);
+SV_MUST sv_rc sv_d1_run_first(sv_d1_conn *c, const char *sql, const char **tail, sv_d1_run *run, sv_d1_out *none, sv_err *err);
 
 #endif

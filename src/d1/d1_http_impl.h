@@ -28,7 +28,7 @@ struct sv_d1_call {
     sv_d1_info db;
     sv_str body;    /* in the arena */
     sv_d1_run run;
-    sv_spool out;   /* JSON */
+    sv_d1_out out;   /* JSON */
     sv_err err;     /* code SV_OK: out is the answer */
     sv_d1_version version, to; /* after it; what is asked for */
     int64_t at_s;

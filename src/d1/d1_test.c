@@ -42,10 +42,10 @@ static sv_rc try_json(sv_d1_conn *c, const char *body, sv_d1_run *run, json_t **
 {
     SV_AUTO(sv_arena_freep) sv_arena *a = sv_arena_create(0);
     sv_d1_request q;
-    sv_spool s;
+    sv_d1_out s;
     if (sv_d1_request_parse(&q, a, sv_str_of(body), err) != SV_OK)
         return err->code;
-    sv_spool_init(&s, dir, 1 << 30);
+    sv_d1_out_init(&s, dir, 1 << 30);
     sv_rc rc = sv_d1_conn_run(c, &q, run, &s, err);
     if (rc == SV_OK && out) {
         sv_err bad = {0};
@@ -57,7 +57,7 @@ static sv_rc try_json(sv_d1_conn *c, const char *body, sv_d1_run *run, json_t **
         if (sv_json_parse(out, sv_buf_str(&all), &bad) != SV_OK)
             fail_msg("%s: %s", bad.msg, sv_buf_cstr(&s.b));
     }
-    sv_spool_done(&s);
+    sv_d1_out_done(&s);
     return rc;
 }
 
@@ -335,17 +335,17 @@ static void a_million_rows_take_no_memory(void **state)
     SV_AUTO(sv_arena_freep) sv_arena *a = sv_arena_create(0);
     SV_AUTO(sv_freep) char *body = body_of("WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n LIMIT 1000000) SELECT x, 'a text of some length' t FROM n");
     sv_d1_request q;
-    sv_spool s;
+    sv_d1_out s;
     sv_err err = {0};
     sv_d1_run run = {.format = SV_D1_ROWS};
     assert_int_equal(sv_d1_request_parse(&q, a, sv_str_of(body), &err), SV_OK);
-    sv_spool_init(&s, dir, 1 << 30);
+    sv_d1_out_init(&s, dir, 1 << 30);
     assert_int_equal(sv_d1_conn_run(c, &q, &run, &s, &err), SV_OK);
-    assert_true(sv_spool_size(&s) > 30000000 && s.b.cap < (4 << 20));
-    sv_spool_done(&s);
-    sv_spool_init(&s, dir, 1 << 20); /* and over the limit: refused */
+    assert_true(sv_d1_out_size(&s) > 30000000 && s.b.cap < (4 << 20));
+    sv_d1_out_done(&s);
+    sv_d1_out_init(&s, dir, 1 << 20); /* and over the limit: refused */
     assert_int_equal(sv_d1_conn_run(c, &q, &run, &s, &err), SV_ELIMIT);
-    sv_spool_done(&s);
+    sv_d1_out_done(&s);
 }
 
 static void a_batch_is_one_transaction(void **state)

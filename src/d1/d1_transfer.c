@@ -73,7 +73,7 @@ static sv_rc skip(window *w, sv_err *err)
     }
 }
 
-static sv_rc import_one(sv_d1_conn *c, window *w, sv_d1_run *run, sv_spool *none, sv_err *err)
+static sv_rc import_one(sv_d1_conn *c, window *w, sv_d1_run *run, sv_d1_out *none, sv_err *err)
 {
     const char *tail;
     sv_buf_reset(&none->b);
@@ -85,8 +85,8 @@ static sv_rc import_one(sv_d1_conn *c, window *w, sv_d1_run *run, sv_spool *none
 
 static sv_rc import_all(sv_d1_conn *c, window *w, sv_d1_run *run, sv_err *err)
 {
-    sv_spool none;
-    sv_spool_init(&none, "", PIECE);
+    sv_d1_out none;
+    sv_d1_out_init(&none, "", PIECE);
     sv_rc rc = SV_OK;
     size_t n = 0;
     for (;;) {
@@ -99,7 +99,7 @@ static sv_rc import_all(sv_d1_conn *c, window *w, sv_d1_run *run, sv_err *err)
             break;
         }
     }
-    sv_spool_done(&none);
+    sv_d1_out_done(&none);
     return rc == SV_OK && n == 0 ? sv_fail(err, SV_EINVAL, "No SQL statements detected.") : rc;
 }
 

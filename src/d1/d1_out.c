@@ -1,4 +1,4 @@
-/* d1_spool.c - an answer that may be large
+/* d1_out.c - an answer that may be large
  *
  * Results are written out whole before the first byte goes to the client, because an error in the last row must not follow a success that
  * was already sent, and a client that reads slowly must not keep the database's only connection. What does not fit into 1 MiB goes to a
@@ -12,13 +12,13 @@
 
 enum { IN_MEMORY = 1 << 20, PIECE = 256 << 10, LARGEST_APPEND = 64 << 20 };
 
-void sv_spool_init(sv_spool *s, const char *dir, int64_t max)
+void sv_d1_out_init(sv_d1_out *s, const char *dir, int64_t max)
 {
-    *s = (sv_spool){.fd = -1, .max = max, .dir = dir};
+    *s = (sv_d1_out){.fd = -1, .max = max, .dir = dir};
     sv_buf_init(&s->b, LARGEST_APPEND);
 }
 
-void sv_spool_done(sv_spool *s)
+void sv_d1_out_done(sv_d1_out *s)
 {
     sv_buf_done(&s->b);
     sv_fd_closep(&s->fd);
@@ -26,11 +26,11 @@ void sv_spool_done(sv_spool *s)
     s->n_file = 0;
 }
 
-sv_rc sv_spool_settle(sv_spool *s, sv_err *err)
+sv_rc sv_d1_out_settle(sv_d1_out *s, sv_err *err)
 {
     if (s->b.failed)
         return sv_fail(err, SV_ELIMIT, "a row of the result is too large");
-    if (sv_spool_size(s) > s->max)
+    if (sv_d1_out_size(s) > s->max)
         return sv_fail(err, SV_ELIMIT, "the result is larger than %lld bytes; ask for fewer rows, by LIMIT", (long long)s->max);
     if (s->b.n < (s->fd < 0 ? IN_MEMORY : PIECE))
         return SV_OK;
