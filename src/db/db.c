@@ -71,13 +71,14 @@ struct sv_dbw {
     sv_dbw *next_idle;
 };
 
-typedef struct write_req { /* on the stack of the thread that waits for it */
+typedef struct write_req { /* on the stack of the thread that waits for it; of a job: on the heap */
     sv_db_fn fn;
     void *arg;
     sv_rc rc;
     sv_err err;
     bool done;
     pthread_cond_t cond;
+    sv_db_job *job; /* NULL: somebody waits */
     struct write_req *next;
 } write_req;
 
@@ -444,14 +445,37 @@ static void linger(sv_db *db, int expected, int64_t max_us)
         ;
 }
 
-/* Tells each member; its stack is gone as soon as the lock is. */
-static void answer(write_req *group)
+/* Tells each member; its stack is gone as soon as the lock is. Returns those that are jobs. */
+static write_req *answer(write_req *group)
 {
+    write_req *jobs = NULL, **last = &jobs;
     for (write_req *q = group, *next; q; q = next) {
         next = q->next;
         q->done = true;
-        pthread_cond_signal(&q->cond);
+        if (q->job) {
+            *last = q;
+            last = &q->next;
+        } else {
+            pthread_cond_signal(&q->cond);
+        }
     }
+    *last = NULL;
+    return jobs;
+}
+
+/* Without the lock: `done` takes locks of its own. */
+static int finish_jobs(write_req *jobs)
+{
+    int n = 0;
+    for (write_req *q = jobs, *next; q; q = next, n++) {
+        next = q->next;
+        sv_db_job *job = q->job;
+        job->rc = q->rc;
+        job->err = q->err;
+        free(q);
+        job->done(job);
+    }
+    return n;
 }
 
 static void *writer_main(void *arg)
@@ -473,11 +497,41 @@ static void *writer_main(void *arg)
         run_group(db->w, group);
         took_us = sv_mono_us() - start_us;
         pthread_mutex_lock(&db->lock);
-        answer(group);
+        write_req *jobs = answer(group);
+        if (jobs) {
+            pthread_mutex_unlock(&db->lock);
+            int n_jobs = finish_jobs(jobs);
+            pthread_mutex_lock(&db->lock);
+            db->n_calls -= n_jobs;
+            if (db->n_calls == 0 && db->stopping)
+                pthread_cond_broadcast(&db->idle);
+        }
         expected = n + db->n_waiting < MAX_GROUP ? n + db->n_waiting : MAX_GROUP;
     }
     pthread_mutex_unlock(&db->lock);
     return NULL;
+}
+
+static void enqueue(sv_db *db, write_req *q) /* the lock is held */
+{
+    db->n_calls++;
+    if (db->tail)
+        db->tail->next = q;
+    else
+        db->head = q;
+    db->tail = q;
+    db->n_waiting++;
+    pthread_cond_signal(&db->work);
+}
+
+void sv_db_submit(sv_db *db, sv_db_job *job)
+{
+    write_req *q = sv_xnew0(write_req);
+    *q = (write_req){.fn = job->fn, .arg = job->arg, .rc = SV_OK, .job = job};
+    pthread_mutex_lock(&db->lock);
+    SV_ASSERT(!db->stopping); /* whoever closes has seen to it that nobody calls any more */
+    enqueue(db, q);
+    pthread_mutex_unlock(&db->lock);
 }
 
 sv_rc sv_db_write(sv_db *db, sv_db_fn fn, void *arg, sv_err *err)
@@ -489,14 +543,7 @@ sv_rc sv_db_write(sv_db *db, sv_db_fn fn, void *arg, sv_err *err)
     if (db->stopping) {
         q.rc = sv_fail(&q.err, SV_ECANCELED, "the database is being closed");
     } else {
-        db->n_calls++;
-        if (db->tail)
-            db->tail->next = &q;
-        else
-            db->head = &q;
-        db->tail = &q;
-        db->n_waiting++;
-        pthread_cond_signal(&db->work);
+        enqueue(db, &q);
         while (!q.done)
             pthread_cond_wait(&q.cond, &db->lock);
         if (--db->n_calls == 0 && db->stopping)

@@ -27,6 +27,17 @@ SV_DEFINE_AUTO(sv_db, sv_db_close)
 typedef struct sv_dbw sv_dbw; /* the write connection, inside fn only */
 typedef sv_rc (*sv_db_fn)(sv_dbw *w, void *arg, sv_err *err);
 SV_MUST sv_rc sv_db_write(sv_db *db, sv_db_fn fn, void *arg, sv_err *err);
+/* The same without waiting: `done` is called once, on the writer thread, after the commit is synced (or fn was refused); it hands over and
+ * returns. The job is the caller's memory until then. Many jobs that wait share a sync with nobody's thread held. */
+typedef struct sv_db_job {
+    sv_db_fn fn;
+    void *arg;
+    void (*done)(struct sv_db_job *job); /* job is the caller's again */
+    sv_rc rc;    /* what came of it, set before `done` */
+    sv_err err;
+    void *own;   /* the database's */
+} sv_db_job;
+void sv_db_submit(sv_db *db, sv_db_job *job);
 /* Runs fn with a read connection (its own snapshot). */
 typedef sv_rc (*sv_db_read_fn)(sv_dbw *r, void *arg, sv_err *err);
 SV_MUST sv_rc sv_db_read(sv_db *db, sv_db_read_fn fn, void *arg, sv_err *err);

@@ -262,6 +262,44 @@ static void one_that_fails_takes_nothing_of_its_group(void **state)
     sv_db_close(db);
 }
 
+static sem_t all_jobs;
+static void job_done(sv_db_job *j)
+{
+    (void)j;
+    sem_post(&all_jobs);
+}
+
+static void jobs_hold_no_thread_and_share_one_sync(void **state)
+{
+    enum { N = 30 };
+    (void)state;
+    sv_db *db = must_open(fresh());
+    note n[N];
+    sv_db_job jobs[N];
+    gate g;
+    sem_init(&all_jobs, 0, 0);
+    sem_init(&g.inside, 0, 0);
+    sem_init(&g.go, 0, 0);
+    job holder = {.db = db, .fn = hold, .arg = &g};
+    pthread_create(&holder.thread, NULL, run_job, &holder);
+    sem_wait(&g.inside);
+    long long before = atomic_load(&disk.n_syncs);
+    for (int i = 0; i < N; i++) {
+        n[i] = (note){.id = i + 1, .after = i == 7 ? SV_EINVAL : SV_OK};
+        jobs[i] = (sv_db_job){.fn = add_note, .arg = &n[i], .done = job_done};
+        sv_db_submit(db, &jobs[i]);
+    }
+    sem_post(&g.go);
+    sv_db_close(db); /* it waits for them */
+    pthread_join(holder.thread, NULL);
+    for (int i = 0; i < N; i++) {
+        assert_int_equal(sem_trywait(&all_jobs), 0);
+        assert_int_equal(jobs[i].rc, i == 7 ? SV_EINVAL : SV_OK);
+    }
+    assert_string_equal(jobs[7].err.msg, "thought better of it");
+    assert_in_range(atomic_load(&disk.n_syncs) - before, 1, 8); /* the close's checkpoint has its own */
+}
+
 static sv_rc cap_pages(sv_dbw *w, void *pages, sv_err *err)
 {
     int64_t got;
@@ -1037,6 +1075,7 @@ int main(void)
         cmocka_unit_test(files_are_for_the_owner_alone),
         cmocka_unit_test(a_refused_write_leaves_its_words_and_nothing_else),
         cmocka_unit_test(writes_that_wait_share_one_sync),
+        cmocka_unit_test(jobs_hold_no_thread_and_share_one_sync),
         cmocka_unit_test(one_that_fails_takes_nothing_of_its_group),
         cmocka_unit_test(one_that_fills_the_disk_takes_nothing_of_its_group),
         cmocka_unit_test(a_function_that_ends_the_transaction_itself_is_told),

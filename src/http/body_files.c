@@ -109,9 +109,11 @@ static void write_piece(void *arg)
 {
     spooler *p = arg;
     sv_err *err = &p->s->err;
-    if (p->fd >= 0 || open_file(p, err) == SV_OK)
-        if (sv_write_all(p->fd, p->writing.p, p->writing.n, err) != SV_OK)
+    if (p->fd >= 0 || open_file(p, err) == SV_OK) {
+        sv_rc rc = p->o.filter ? p->o.filter(p->o.filter_arg, &p->writing, err) : SV_OK;
+        if (rc == SV_OK && sv_write_all(p->fd, p->writing.p, p->writing.n, err) != SV_OK)
             sv_wrap(err, "write '%s'", p->s->path);
+    }
     sv_loop_post(p->loop, write_back, p);
 }
 
@@ -225,14 +227,16 @@ sv_rc sv_spool_view(const sv_spool *s, sv_map *map, sv_str *out, sv_err *err)
     return SV_OK;
 }
 
-/* ---- file answers ---- */
+/* ---- answers read piece by piece ---- */
 
 typedef struct sender {
     sv_loop *loop;
     sv_req *r; /* NULL: gone */
     sv_jobs *jobs;
-    int fd;
-    int64_t at, left;
+    int64_t left;
+    ssize_t (*read)(void *arg, char *to, size_t n);
+    void (*end)(void *arg);
+    void *arg;
     char *piece;
     ssize_t got;
     bool busy;
@@ -240,7 +244,7 @@ typedef struct sender {
 
 static void sender_free(sender *d)
 {
-    close(d->fd);
+    d->end(d->arg);
     free(d->piece);
     free(d);
 }
@@ -252,9 +256,7 @@ static void read_piece(void *arg)
 {
     sender *d = arg;
     size_t n = d->left < READ_PIECE ? (size_t)d->left : READ_PIECE;
-    do
-        d->got = pread(d->fd, d->piece, n, d->at);
-    while (d->got < 0 && errno == EINTR);
+    d->got = d->read(d->arg, d->piece, n);
     sv_loop_post(d->loop, read_back, d);
 }
 
@@ -290,7 +292,6 @@ static void read_back(void *arg)
         cut(d);
         return;
     }
-    d->at += d->got;
     d->left -= d->got;
     sv_req *r = d->r;
     sv_req_write(r, d->piece, (size_t)d->got);
@@ -311,15 +312,15 @@ static void sender_gone(sv_req *r, void *arg)
         sender_free(d);
 }
 
-void sv_req_send_file(sv_req *r, sv_jobs *jobs, int fd, int64_t at, int64_t n)
+void sv_req_send_from(sv_req *r, sv_jobs *jobs, int64_t n, ssize_t (*read)(void *arg, char *to, size_t n), void (*end)(void *arg), void *arg)
 {
     if (n <= 0 || strcmp(sv_req_method(r), "HEAD") == 0) {
-        close(fd);
+        end(arg);
         sv_req_end(r);
         return;
     }
     sender *d = sv_xnew0(sender);
-    *d = (sender){.loop = sv_req_loop(r), .r = r, .jobs = jobs, .fd = fd, .at = at, .left = n};
+    *d = (sender){.loop = sv_req_loop(r), .r = r, .jobs = jobs, .left = n, .read = read, .end = end, .arg = arg};
     d->piece = sv_try_calloc(1, n < READ_PIECE ? (size_t)n : READ_PIECE);
     sv_req_on_close(r, sender_gone, d);
     sv_req_on_drain(r, next_piece, d);
@@ -327,6 +328,33 @@ void sv_req_send_file(sv_req *r, sv_jobs *jobs, int fd, int64_t at, int64_t n)
         cut(d);
     else
         next_piece(r, d);
+}
+
+typedef struct file_part { int fd; int64_t at; } file_part;
+
+static ssize_t read_file(void *arg, char *to, size_t n)
+{
+    file_part *f = arg;
+    ssize_t got;
+    do
+        got = pread(f->fd, to, n, f->at);
+    while (got < 0 && errno == EINTR);
+    f->at += got > 0 ? got : 0;
+    return got;
+}
+
+static void end_file(void *arg)
+{
+    file_part *f = arg;
+    close(f->fd);
+    free(f);
+}
+
+void sv_req_send_file(sv_req *r, sv_jobs *jobs, int fd, int64_t at, int64_t n)
+{
+    file_part *f = sv_xnew0(file_part);
+    *f = (file_part){fd, at};
+    sv_req_send_from(r, jobs, n, read_file, end_file, f);
 }
 
 /* ---- memory answers ---- */

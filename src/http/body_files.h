@@ -30,6 +30,10 @@ typedef struct sv_spool_opts {
     const char *dir;     /* of the file, which gets a random name of 32 hex digits; borrowed until done */
     size_t keep;         /* largest body that stays in memory */
     uint64_t max;
+    /* Sees each piece in the pool before it goes to the file, in order, and may change it in place (sums, decoding, encrypting). A body
+     * that stays in memory does not pass it: that one is `done`'s, as it came. An error becomes the spool's. */
+    sv_rc (*filter)(void *arg, sv_buf *piece, sv_err *err);
+    void *filter_arg;
 } sv_spool_opts;
 
 /* Reads the body and calls done once, at its end: never earlier, also when it is too large (workerd shows no answer that comes before its
@@ -42,7 +46,10 @@ SV_MUST sv_rc sv_spool_view(const sv_spool *s, sv_map *map, sv_str *out, sv_err 
 /* A whole answer from memory that is freed at the end, in pieces, so that it is never held twice. */
 void sv_req_send_memory(sv_req *r, int status, const char *content_type, char *p, size_t n);
 
-/* The rest of an answer whose sv_req_begin promised n bytes: bytes [at, at + n) of fd, which is closed at the end. A file that turns out
+/* The rest of an answer whose sv_req_begin promised n bytes, read piece by piece: read(arg, to, n) runs in the pool and returns how many
+ * bytes (1 to n) it has put there; anything else cuts the connection. end(arg) is called once, on the loop, when no read is under way. */
+void sv_req_send_from(sv_req *r, sv_jobs *jobs, int64_t n, ssize_t (*read)(void *arg, char *to, size_t n), void (*end)(void *arg), void *arg);
+/* The same from a file: bytes [at, at + n) of fd, which is closed at the end. A file that turns out
  * shorter cuts the connection. */
 void sv_req_send_file(sv_req *r, sv_jobs *jobs, int fd, int64_t at, int64_t n);
 

@@ -62,6 +62,47 @@ static void put(sv_req *r, void *ctx)
     sv_spool_start(r, &(sv_spool_opts){.jobs = w->jobs, .dir = dir, .keep = KEEP, .max = MAX}, spooled, NULL);
 }
 
+/* Capitals, and every 'z' is taken out. */
+static sv_rc shout(void *arg, sv_buf *piece, sv_err *err)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < piece->n; i++)
+        if (piece->p[i] == '!')
+            return sv_fail(err, SV_EFORMAT, "do not shout");
+        else if (piece->p[i] != 'z')
+            piece->p[n++] = (char)(piece->p[i] - 32);
+    piece->n = n;
+    *(size_t *)arg += n;
+    return SV_OK;
+}
+
+static void filtered(sv_req *r, sv_spool *s, void *arg)
+{
+    sv_map map = {0};
+    sv_str body = {0};
+    sv_err err = {0};
+    char text[128];
+    assert_non_null(r);
+    if (s->err.code) {
+        sv_req_send(r, 400, "text/plain", sv_str_of(s->err.msg));
+    } else {
+        assert_int_equal(sv_spool_view(s, &map, &body, &err), SV_OK);
+        snprintf(text, sizeof text, "%s %zu of %llu, filter %zu %llx", s->path[0] ? "file" : "memory", body.n, (unsigned long long)s->n, *(size_t *)arg,
+                 (unsigned long long)sum_of(body));
+        sv_req_send(r, 200, "text/plain", sv_str_of(text));
+        sv_map_close(&map);
+    }
+    sv_spool_free(s);
+    free(arg);
+}
+
+static void put_filtered(sv_req *r, void *ctx)
+{
+    world *w = ctx;
+    size_t *n = sv_xnew0(size_t);
+    sv_spool_start(r, &(sv_spool_opts){.jobs = w->jobs, .dir = dir, .keep = KEEP, .max = MAX, .filter = shout, .filter_arg = n}, filtered, n);
+}
+
 static size_t size_asked(sv_req *r)
 {
     sv_str s;
@@ -133,6 +174,7 @@ static void start(world *w)
 {
     static const sv_route routes[] = {
         {.method = "PUT", .path = "/put", .fn = put, .flags = SV_ROUTE_STREAM},
+        {.method = "PUT", .path = "/filtered", .fn = put_filtered, .flags = SV_ROUTE_STREAM},
         {.method = "GET", .path = "/memory", .fn = get_memory},
         {.method = "GET", .path = "/file", .fn = get_file},
         {.method = "GET", .path = "/work", .fn = get_work},
@@ -173,6 +215,40 @@ static void a_body_stays_in_memory_or_goes_to_a_file_by_its_size(void **state)
                 snprintf(want, sizeof want, "\r\n\r\n%s %zu %llx", sizes[i] > KEEP ? "file" : "memory", sizes[i], (unsigned long long)sum_of((sv_str){p, sizes[i]}));
             free(hear(fd, want));
         }
+    assert_int_equal(count_files(), 0);
+    close(fd);
+    world_stop(&w);
+}
+
+static void a_filter_changes_what_goes_to_the_file(void **state)
+{
+    (void)state;
+    static const size_t sizes[] = {KEEP, KEEP + 1, 700001};
+    world w;
+    start(&w);
+    int fd = dial(&w);
+    for (size_t i = 0; i < SV_LEN(sizes); i++) {
+        SV_AUTO(sv_freep) char *p = pattern(sizes[i]);
+        SV_AUTO(sv_freep) char *q = sv_xcalloc(sizes[i] + 1, 1);
+        size_t n = 0;
+        char head[200], want[200];
+        for (size_t k = 0; k < sizes[i]; k++)
+            if (sizes[i] <= KEEP)
+                q[n++] = p[k];
+            else if (p[k] != 'z')
+                q[n++] = (char)(p[k] - 32);
+        snprintf(head, sizeof head, "PUT /filtered HTTP/1.1\r\n" HOST "Content-Length: %zu\r\n\r\n", sizes[i]);
+        say(fd, head);
+        say_n(fd, p, sizes[i]);
+        snprintf(want, sizeof want, "\r\n\r\n%s %zu of %zu, filter %zu %llx", sizes[i] > KEEP ? "file" : "memory", n, sizes[i], sizes[i] > KEEP ? n : 0,
+                 (unsigned long long)sum_of((sv_str){q, n}));
+        free(hear(fd, want));
+    }
+    SV_AUTO(sv_freep) char *p = pattern(700001);
+    p[600000] = '!';
+    say(fd, "PUT /filtered HTTP/1.1\r\n" HOST "Content-Length: 700001\r\n\r\n");
+    say_n(fd, p, 700001);
+    free(hear(fd, "\r\n\r\ndo not shout"));
     assert_int_equal(count_files(), 0);
     close(fd);
     world_stop(&w);
@@ -271,6 +347,7 @@ int main(void)
     assert_non_null(mkdtemp(dir));
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_body_stays_in_memory_or_goes_to_a_file_by_its_size),
+        cmocka_unit_test(a_filter_changes_what_goes_to_the_file),
         cmocka_unit_test(a_client_who_leaves_in_its_body_leaves_no_file),
         cmocka_unit_test(answers_come_whole_from_memory_and_from_files),
         cmocka_unit_test(work_is_answered_and_outlives_its_client),
