@@ -26,23 +26,30 @@ void sv_stops_done(sv_stops *s)
     *s = (sv_stops){0};
 }
 
-/* Does some stop string stand at text[0..n) whole; or, where `partly`, is all of text a beginning of one? */
-static bool match(const sv_stops *s, const char *text, size_t n, bool partly)
+/* Where the stop string that ends first begins; of those that end there, the one that begins first: the text is then the same wherever its
+ * pieces end. held.n: none is whole. */
+static size_t find_whole(const sv_stops *s)
 {
-    for (int32_t i = 0; i < s->n_stops; i++) {
-        size_t len = strlen(s->stop[i]);
-        if (partly ? len > n && memcmp(text, s->stop[i], n) == 0 : len <= n && memcmp(text, s->stop[i], len) == 0)
-            return true;
-    }
-    return false;
+    size_t best = s->held.n, best_end = s->held.n + 1;
+    for (size_t at = 0; at < s->held.n; at++)
+        for (int32_t i = 0; i < s->n_stops; i++) {
+            size_t len = strlen(s->stop[i]);
+            if (at + len < best_end && len <= s->held.n - at && memcmp(s->held.p + at, s->stop[i], len) == 0) {
+                best = at;
+                best_end = at + len;
+            }
+        }
+    return best;
 }
 
-static size_t find(const sv_stops *s, bool partly)
+/* Where the longest end of the text that some stop string begins with begins. */
+static size_t find_beginning(const sv_stops *s)
 {
-    size_t at = 0;
-    while (at < s->held.n && !match(s, s->held.p + at, s->held.n - at, partly))
-        at++;
-    return at;
+    for (size_t at = 0; at < s->held.n; at++)
+        for (int32_t i = 0; i < s->n_stops; i++)
+            if (strlen(s->stop[i]) > s->held.n - at && memcmp(s->held.p + at, s->stop[i], s->held.n - at) == 0)
+                return at;
+    return s->held.n;
 }
 
 bool sv_stops_feed(sv_stops *s, sv_str piece, sv_buf *out)
@@ -52,10 +59,10 @@ bool sv_stops_feed(sv_stops *s, sv_str piece, sv_buf *out)
         return false;
     }
     sv_buf_add(&s->held, piece.p, piece.n);
-    size_t at = find(s, false); /* first: a whole one ends the text even inside the beginning of a longer one */
+    size_t at = find_whole(s); /* first: a whole one ends the text even inside the beginning of a longer one */
     bool found = at < s->held.n;
     if (!found)
-        at = find(s, true);
+        at = find_beginning(s);
     sv_buf_add(out, s->held.p, at);
     if (found)
         at = s->held.n;

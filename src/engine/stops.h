@@ -17,7 +17,7 @@ typedef struct sv_stops {
 void sv_stops_init(sv_stops *s, const sv_str *stop, int32_t n_stops); /* copies; no string holds a NUL past its first byte */
 void sv_stops_done(sv_stops *s);
 /* Adds a piece (whole characters) and appends to out what is certain to be text now. True: a stop string is complete; out then has what
- * was before the earliest one, and the rest is dropped. */
+ * was before the one that was complete first, wherever the pieces end, and the rest is dropped. */
 bool sv_stops_feed(sv_stops *s, sv_str piece, sv_buf *out);
 void sv_stops_finish(sv_stops *s, sv_buf *out); /* the text is over: what was held is text */
 

@@ -1,4 +1,4 @@
-/* links: nn */
+/* links: nn; seconds: 60 */
 /* gguf_fuzz.c - model files that a stranger made: read whole or refused with a sentence, and what is read can be computed with */
 #include <stdlib.h>
 

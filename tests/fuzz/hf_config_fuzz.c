@@ -1,4 +1,4 @@
-/* links: models */
+/* links: models; seconds: 60 */
 /* hf_config_fuzz.c - config.json files that a stranger made, beside the weights and the tokenizer of a model of that type: opened, and, where that
  * succeeds, run over a few tokens. A config that promises more than the weights hold must not get that far. */
 #include <stdio.h>

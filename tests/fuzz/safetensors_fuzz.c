@@ -1,4 +1,4 @@
-/* links: nn */
+/* links: nn; seconds: 60 */
 /* safetensors_fuzz.c - safetensors files that a stranger made: read whole or refused with a sentence */
 #include <stdlib.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-/* links: models */
+/* links: models; seconds: 60 */
 /* tokenizer_json_fuzz.c - tokenizer.json files that a stranger made, and texts through those that open */
 #include "base/mem.h"
 #include "models/tokenizer.h"
