@@ -3,7 +3,7 @@
 #   make            install what is missing, build build/selvedge
 #   make run        that, and serve with the default model and the examples deployed (LISTEN=..., DATA=...)
 #   make test       everything: units, sanitizers, fuzz targets, real clients. The last line counts
-#   make bench      benchmarks; bench-engine, bench-serve, bench-vec run a part
+#   make bench      benchmarks; bench-engine, bench-serve, bench-vec run a part (bench/run.mjs says which there are)
 
 LISTEN ?= 127.0.0.1:8787
 DATA ?= data

@@ -1,7 +1,7 @@
 // run.mjs - `make bench`: one line a case, each against a peer or a limit of the same run; also appended to build/bench.jsonl
 //
 //   serve    requests through the front door, the daemon's own routes, latency added to a stream, cold start
-//   engine   tokens a second
+//   engine   the inference engine (engine.mjs); engine-speed, engine-batch, engine-serve, engine-start and engine-accuracy run a part of it
 //   vec      the vector index on an easy and a hard set of 100,000 x 768; beside hnswlib, usearch and FAISS where SV_PEERS_PYTHON names a
 //            Python that has them
 //
@@ -10,20 +10,12 @@ import { spawn } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { Platform, command, events, request, root, sleep, temp_dir, until, write_files } from '../tests/harness.mjs';
+import { Platform, command, request, root, sleep, temp_dir, until, write_files } from '../tests/harness.mjs';
+import { engine_cases } from './engine.mjs';
+import { ROUNDS, cpu, make, median, report } from './report.mjs';
 
-const ROUNDS = Number(process.env.BENCH_ROUNDS ?? 5), SECONDS = Number(process.env.BENCH_SECONDS ?? 2);
-const TINY = '@cf/selvedge/tiny-chat';
-const median = (v) => [...v].sort((a, b) => a - b)[v.length >> 1];
+const SECONDS = Number(process.env.BENCH_SECONDS ?? 2);
 const workerd = path.join(root, 'node_modules', '@cloudflare', `workerd-linux-${os.arch() === 'arm64' ? 'arm64' : '64'}`, 'bin/workerd');
-const cpu = /model name\s*: (.*)/.exec(fs.readFileSync('/proc/cpuinfo', 'utf8'))?.[1] ?? os.arch();
-
-function report(name, unit, ours, { peer = null, theirs = null, limit = null, goal = '', note = '' } = {}) {
-  const digits = (v) => (v === null ? '' : v >= 100 ? v.toFixed(0) : v.toPrecision(3));
-  const ratio = theirs ? (ours / theirs).toFixed(2) : '';
-  console.log(`${name.padEnd(44)} ${digits(ours).padStart(9)} ${unit.padEnd(11)} ${digits(theirs).padStart(9)} ${(peer ?? '').padEnd(24)} ${ratio.padStart(5)}  ${goal}${note ? `  (${note})` : ''}`);
-  fs.appendFileSync(path.join(root, 'build/bench.jsonl'), JSON.stringify({ case: name, unit, ours, peer, theirs, limit, machine: `${cpu}, ${os.cpus().length} cores` }) + '\n');
-}
 
 async function load(address, host, target, ...more) {
   const r = await command([path.join(root, 'build/bench/load'), address, host, target, ...more.map(String)]);
@@ -143,37 +135,6 @@ async function cold_start() {
   } finally { fs.rmSync(data, { recursive: true, force: true }); }
 }
 
-async function engine_cases() {
-  const p = await Platform.start();
-  const ask = async (prompt, max_tokens) => {
-    const start = performance.now();
-    const r = await request({ port: p.port, method: 'POST', path: `/client/v4/accounts/${p.account}/ai/run/${TINY}`, headers: { authorization: `Bearer ${p.token}` },
-      body: JSON.stringify({ prompt, raw: true, temperature: 3, seed: 1, max_tokens, stream: true }) });
-    let first = 0, usage;
-    for await (const e of events(r.stream)) {
-      first ||= performance.now() - start;
-      if (e !== '[DONE]') usage = JSON.parse(e).usage ?? usage;
-    }
-    return { first, total: performance.now() - start, usage };
-  };
-  try {
-    await ask('Hello.', 8);
-    const one = [], eight = [], prefill = [];
-    for (let i = 0; i < ROUNDS; i++) {
-      const a = await ask('The edge of a cloth', 256);
-      one.push((a.usage.completion_tokens - 1) / (a.total - a.first) * 1000);
-      const start = performance.now();
-      const all = await Promise.all(Array.from({ length: 8 }, (_, k) => ask(`${k} edges of a cloth`, 256)));
-      eight.push(all.reduce((n, x) => n + x.usage.completion_tokens, 0) / (performance.now() - start) * 1000);
-      const long = await ask(`${i} ${'the edge of the cloth is woven so that it does not fray '.repeat(22)}`, 1);
-      prefill.push(long.usage.prompt_tokens / long.first * 1000);
-    }
-    report('decode/tiny-chat bf16/1 stream', 'tokens/s', median(one));
-    report('decode/tiny-chat bf16/8 streams', 'tokens/s', median(eight));
-    report('prefill/tiny-chat bf16', 'tokens/s', median(prefill), { note: 'prompt tokens over time to first token, HTTP included' });
-  } finally { await p.stop(); }
-}
-
 // Sets are generated once a run. Lines of ours and theirs are matched by what counts: the most queries a second at a recall or better.
 async function vec_cases() {
   const dir = temp_dir('vec');
@@ -184,8 +145,7 @@ async function vec_cases() {
     if (r.code !== 0) throw new Error(r.all);
     return lines(r.out);
   };
-  const made = await command(['ninja', '-C', path.join(root, 'build'), 'bench/vec_bench']);
-  if (made.code !== 0) throw new Error(made.all);
+  await make('vec_bench');
   try {
     for (const [set, centres, spread, seed] of [['easy', '1000', '0.45', '42'], ['hard', '1', '1.0', '44']]) {
       const prefix = path.join(dir, set);
@@ -211,11 +171,12 @@ async function vec_cases() {
   } finally { fs.rmSync(dir, { recursive: true, force: true }); }
 }
 
-const wanted = (part) => process.argv.length < 3 || process.argv.slice(2).includes(part);
-const built = await command(['ninja', '-C', path.join(root, 'build'), 'bench/load']);
-if (built.code !== 0) throw new Error(built.all);
+const parts = process.argv.slice(2);
+const wanted = (part) => parts.length === 0 || parts.includes(part);
+const wanted_of_engine = (part) => wanted('engine') || parts.includes(`engine-${part}`);
+await make('load');
 console.log(`${cpu}, ${os.cpus().length} cores, load ${os.loadavg()[0].toFixed(1)}; medians of ${ROUNDS} rounds\n`);
 console.log(`${'case'.padEnd(44)} ${'ours'.padStart(9)} ${''.padEnd(11)} ${'theirs'.padStart(9)} ${'peer'.padEnd(24)} ratio`);
 if (wanted('serve')) { await serve_cases(); await cold_start(); }
-if (wanted('engine')) await engine_cases();
+if (wanted('engine') || parts.some((p) => p.startsWith('engine-'))) await engine_cases(wanted_of_engine);
 if (wanted('vec')) await vec_cases();

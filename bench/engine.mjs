@@ -1,0 +1,222 @@
+// engine.mjs - `make bench-engine`: the inference engine beside llama.cpp and ik_llama.cpp, and beside what the machine can do at most
+//
+//   engine-speed     prefill and decode of one text; every weight type, one thread and all
+//   engine-batch     many texts at once, and a long prompt that comes amid them
+//   engine-serve     streaming clients over HTTP, a shared system prompt, through a Worker
+//   engine-start     from the start of the process to the first token, and its memory
+//   engine-accuracy  perplexity and KL divergence against the float32 weights
+//
+// The peers are programs that whoever runs this has built: SELVEDGE_BENCH_LLAMACPP and SELVEDGE_BENCH_IK are the folders with llama-bench,
+// llama-batched-bench, llama-server, llama-quantize and llama-perplexity. Without them our own lines and the limits are printed.
+// Models are random weights in the shapes of Llama-3.2-1B and SmolLM2-135M, made once into build/models by random_model.c. BENCH_QUICK=1 takes the
+// 135M alone and short texts; BENCH_ONLY=REGEXP only the cases whose name matches; BENCH_ROUNDS=N how often each is measured, in turns.
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { Platform, command, events, request, root } from '../tests/harness.mjs';
+import { ROUNDS, make, median, report } from './report.mjs';
+
+const QUICK = process.env.BENCH_QUICK === '1', ONLY = new RegExp(process.env.BENCH_ONLY ?? '');
+const THREADS = [...new Set([1, os.cpus().length])];
+const LLAMACPP = process.env.SELVEDGE_BENCH_LLAMACPP, IK = process.env.SELVEDGE_BENCH_IK;
+export const TYPES = ['q8_0', 'q4_0', 'q4_k_m', 'bf16'];
+export const SHAPES = { '135m': { name: 'smollm-135m', weights: 106.2e6, head: 28.3e6 }, ...(QUICK ? {} : { '1b': { name: 'llama-1b', weights: 973.1e6, head: 262.7e6 } }) };
+const TINY = '@cf/selvedge/tiny-chat';
+const models = path.join(root, 'build/models');
+
+async function run(argv, limit_ms = 1_800_000) {
+  const r = await command(argv, { limit_ms });
+  if (r.code !== 0) throw new Error(`${argv.join(' ')}\n${r.all.slice(-2000)}`);
+  return r.out;
+}
+const lines = (text) => text.split('\n').filter((l) => l.startsWith('{')).map((l) => JSON.parse(l));
+
+export async function model(shape, type) {
+  const file = path.join(models, `${SHAPES[shape].name}-${type}.gguf`);
+  if (!fs.existsSync(file)) {
+    fs.mkdirSync(models, { recursive: true });
+    await run([path.join(root, 'build/bench/random_model'), SHAPES[shape].name, type, `${file}.part`]);
+    fs.renameSync(`${file}.part`, file);
+  }
+  return file;
+}
+
+// ---- limits ----
+
+const limits = {};
+async function measure_limits() {
+  for (const threads of THREADS)
+    for (let i = 0; i < 2; i++) {
+      const [l] = lines(await run([path.join(root, 'build/bench/limits'), String(threads)]));
+      limits[threads] ??= l;
+      for (const [k, v] of Object.entries(l)) limits[threads][k] = Math.max(limits[threads][k] ?? 0, v ?? 0) || null;
+    }
+  for (const t of THREADS) {
+    report(`limit/memory read/t${t}`, 'GB/s', limits[t].read_gb_s);
+    report(`limit/float32 multiply-add/t${t}`, 'GFLOP/s', limits[t].fma_gflop_s);
+    if (limits[t].vnni_gop_s) report(`limit/int8 VNNI/t${t}`, 'GOP/s', limits[t].vnni_gop_s);
+    if (limits[t].bf16_gflop_s) report(`limit/bf16 dot product/t${t}`, 'GFLOP/s', limits[t].bf16_gflop_s);
+  }
+}
+
+// Tokens a second that arithmetic allows: the head is computed for `heads` of a prompt's tokens.
+function compute_limit(shape, type, threads, heads) {
+  const l = limits[threads], s = SHAPES[shape], ops = 2 * (s.weights + heads * s.head);
+  const rate = type === 'bf16' ? Math.max(l.fma_gflop_s, l.bf16_gflop_s ?? 0) : Math.max(l.fma_gflop_s, l.vnni_gop_s ?? 0);
+  return rate * 1e9 / ops;
+}
+// Steps a second that reading the weights allows.
+const read_limit = (file, threads) => limits[threads].read_gb_s * 1e9 / fs.statSync(file).size;
+
+// ---- peers ----
+
+const peer_names = {};
+async function peer_name(dir, what) {
+  peer_names[dir] ??= await command([path.join(dir, 'llama-bench'), '--version']).then((r) => /version: \S+ \((\w+)\)/.exec(r.all)?.[1]).catch(() => null) ?? '';
+  return `${what} ${peer_names[dir]}`.trim();
+}
+const llamacpp = () => peer_name(LLAMACPP, 'llama.cpp');
+const ik = () => peer_name(IK, 'ik_llama.cpp');
+
+// ---- one text ----
+
+const SPEED = QUICK ? { prompts: [128], n: 16 } : { prompts: [128, 512], n: 32 };
+
+async function our_speed(file, threads) {
+  const cases = [...SPEED.prompts.map((n) => [`prefill-${n}`, `prefill:${n}`]), ['decode', `decode:${SPEED.n}@0`], ['decode@128', `decode:${SPEED.n}@128`]];
+  const out = lines(await run([path.join(root, 'build/bench/engine_bench'), file, String(threads), ...cases.map((c) => c[1])]));
+  return Object.fromEntries(cases.map(([name, c]) => [name, out.find((x) => x.case === c).tokens_s]));
+}
+
+async function llamacpp_speed(file, threads) {
+  const out = lines(await run([path.join(LLAMACPP, 'llama-bench'), '-m', file, '-t', String(threads), '-r', '1', '-o', 'jsonl', '-p', SPEED.prompts.join(), '-n', String(SPEED.n)]))
+    .concat(lines(await run([path.join(LLAMACPP, 'llama-bench'), '-m', file, '-t', String(threads), '-r', '1', '-o', 'jsonl', '-p', '0', '-n', String(SPEED.n), '-d', '128'])));
+  return Object.fromEntries(out.map((x) => [x.n_prompt ? `prefill-${x.n_prompt}` : x.n_depth ? `decode@${x.n_depth}` : 'decode', x.avg_ts]));
+}
+
+// ik_llama.cpp repacks weights on request: the better of both counts. Its depth is a prompt before, timed together, so that part is taken off.
+async function ik_speed(file, threads) {
+  const best = {};
+  for (const repack of ['0', '1']) {
+    const out = JSON.parse(await run([path.join(IK, 'llama-bench'), '-m', file, '-t', String(threads), '-r', '1', '-o', 'json', '-rtr', repack, '-p', SPEED.prompts.join(),
+      '-n', String(SPEED.n), '-gp', `128,${SPEED.n}`]));
+    for (const x of out) {
+      const name = x.test?.startsWith('tg') && x.n_prompt ? 'decode@128' : x.n_prompt ? `prefill-${x.n_prompt}` : 'decode';
+      best[name] = Math.max(best[name] ?? 0, x.avg_ts);
+    }
+  }
+  return best;
+}
+
+// Ours, theirs, ours, theirs, ...: the rounds of each side, by case.
+async function in_turns(sides, rounds = ROUNDS) {
+  const all = {};
+  for (let i = 0; i < rounds; i++)
+    for (const [who, f] of Object.entries(sides))
+      for (const [name, v] of Object.entries(await f())) ((all[name] ??= {})[who] ??= []).push(v);
+  return all;
+}
+
+const speed_goal = (name, type) => (name.startsWith('prefill') ? 'goal: 1.5 x' : name === 'decode' ? `goal: ${type === 'q8_0' || type === 'bf16' ? 0.9 : 0.8} of limit` : '');
+
+async function speed() {
+  for (const shape of Object.keys(SHAPES))
+    for (const type of TYPES)
+      for (const threads of THREADS) {
+        const at = `${shape}/${type}/t${threads}`;
+        if (!ONLY.test(at)) continue;
+        const file = await model(shape, type);
+        const sides = { ours: () => our_speed(file, threads), ...(LLAMACPP ? { [await llamacpp()]: () => llamacpp_speed(file, threads) } : {}),
+          ...(IK ? { [await ik()]: () => ik_speed(file, threads) } : {}) };
+        for (const [name, { ours, ...peers }] of Object.entries(await in_turns(sides))) {
+          const limit = name.startsWith('prefill') ? compute_limit(shape, type, threads, 0) : read_limit(file, threads);
+          report(`${name}/${at}`, 'tokens/s', ours ?? null, { peers, limit, goal: speed_goal(name, type), note: ours ? `${(median(ours) / limit).toFixed(2)} of limit` : '' });
+        }
+      }
+}
+
+// ---- many texts ----
+
+const BATCH = QUICK ? { streams: [1, 8], n: 32 } : { streams: [1, 2, 4, 8, 16, 32], n: 256 };
+const STALL = QUICK ? 'stall:128x4@1024' : 'stall:512x4@4096';
+
+async function our_batch(file, threads) {
+  const bench = path.join(root, 'build/bench/engine_bench');
+  const out = lines(await run([bench, file, String(threads), ...BATCH.streams.map((m) => `batch:${BATCH.n}x${m}@128`), ...BATCH.streams.map((m) => `prefill:128x${m}`)]));
+  return Object.fromEntries(BATCH.streams.flatMap((m) => [[`batch-${m}`, out.find((x) => x.case === `batch:${BATCH.n}x${m}@128`).tokens_s],
+    [`prefill-128x${m}`, out.find((x) => x.case === `prefill:128x${m}`).tokens_s]]));
+}
+
+async function peer_batch(dir, file, threads, more) {
+  const out = lines(await run([path.join(dir, 'llama-batched-bench'), '-m', file, '-t', String(threads), '-c', String(Math.max(...BATCH.streams) * (128 + BATCH.n)),
+    '-npp', '128', '-ntg', String(BATCH.n), '-npl', BATCH.streams.join(), '--output-format', 'jsonl', ...more]));
+  return Object.fromEntries(out.flatMap((x) => [[`batch-${x.pl}`, x.speed_tg], [`prefill-128x${x.pl}`, x.speed_pp]]));
+}
+
+async function batch() {
+  const threads = Math.max(...THREADS);
+  for (const shape of Object.keys(SHAPES))
+    for (const type of QUICK ? ['q8_0'] : ['q8_0', 'q4_k_m']) {
+      const at = `${shape}/${type}/t${threads}`;
+      if (!ONLY.test(at)) continue;
+      const file = await model(shape, type);
+      const sides = { ours: () => our_batch(file, threads), ...(LLAMACPP ? { [await llamacpp()]: () => peer_batch(LLAMACPP, file, threads, ['-b', '1024']) } : {}),
+        ...(IK ? { [await ik()]: () => peer_batch(IK, file, threads, ['-rtr']) } : {}) };
+      const all = await in_turns(sides, Math.min(ROUNDS, 3));
+      const one = (name) => all[name].ours && median(all[name].ours);
+      for (const [name, { ours, ...peers }] of Object.entries(all)) {
+        const m = Number(/\d+$/.exec(name)[0]);
+        const limit = name.startsWith('batch') ? Math.min(read_limit(file, threads) * m, compute_limit(shape, type, threads, 1)) : compute_limit(shape, type, threads, 0);
+        const note = name.startsWith('batch') ? `${(one(name) / one('batch-1')).toFixed(1)} x one text` : `${(one(name) / one('prefill-128x1')).toFixed(2)} x one prompt`;
+        report(`${name}/${at}`, 'tokens/s', ours ?? null, { peers, limit, note });
+      }
+      const stalls = [];
+      for (let i = 0; i < Math.min(ROUNDS, 3); i++) stalls.push(lines(await run([path.join(root, 'build/bench/engine_bench'), file, String(threads), STALL])).find((x) => x.case === STALL));
+      const note = `4 texts while a prompt of ${STALL.split('@')[1]} is read`;
+      report(`between tokens p50/${at}`, 'ms', stalls.map((x) => x.gap_p50_ms), { note });
+      report(`between tokens, longest/${at}`, 'ms', stalls.map((x) => x.gap_max_ms), { note });
+      report(`first token of that prompt/${at}`, 'ms', stalls.map((x) => x.first_token_ms), {});
+    }
+}
+
+// ---- HTTP ----
+
+// The model that comes with the tree, over HTTP.
+async function tiny_chat() {
+  const p = await Platform.start();
+  const ask = async (prompt, max_tokens) => {
+    const start = performance.now();
+    const r = await request({ port: p.port, method: 'POST', path: `/client/v4/accounts/${p.account}/ai/run/${TINY}`, headers: { authorization: `Bearer ${p.token}` },
+      body: JSON.stringify({ prompt, raw: true, temperature: 3, seed: 1, max_tokens, stream: true }) });
+    let first = 0, usage;
+    for await (const e of events(r.stream)) {
+      first ||= performance.now() - start;
+      if (e !== '[DONE]') usage = JSON.parse(e).usage ?? usage;
+    }
+    return { first, total: performance.now() - start, usage };
+  };
+  try {
+    await ask('Hello.', 8);
+    const one = [], eight = [], prefill = [];
+    for (let i = 0; i < ROUNDS; i++) {
+      const a = await ask('The edge of a cloth', 256);
+      one.push((a.usage.completion_tokens - 1) / (a.total - a.first) * 1000);
+      const start = performance.now();
+      const all = await Promise.all(Array.from({ length: 8 }, (_, k) => ask(`${k} edges of a cloth`, 256)));
+      eight.push(all.reduce((n, x) => n + x.usage.completion_tokens, 0) / (performance.now() - start) * 1000);
+      const long = await ask(`${i} ${'the edge of the cloth is woven so that it does not fray '.repeat(22)}`, 1);
+      prefill.push(long.usage.prompt_tokens / long.first * 1000);
+    }
+    report('decode/tiny-chat bf16/1 stream', 'tokens/s', median(one));
+    report('decode/tiny-chat bf16/8 streams', 'tokens/s', median(eight));
+    report('prefill/tiny-chat bf16', 'tokens/s', median(prefill), { note: 'prompt tokens over time to first token, HTTP included' });
+  } finally { await p.stop(); }
+}
+
+export async function engine_cases(wanted) {
+  await make('engine_bench', 'random_model', 'limits');
+  await measure_limits();
+  if (wanted('speed')) await speed();
+  if (wanted('batch')) await batch();
+  if (wanted('serve')) await tiny_chat();
+}
