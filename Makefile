@@ -34,7 +34,7 @@ build/build.ninja: build/.packages meson.build
 	@[ -f $@ ] || meson setup build >build/setup.log || { cat build/setup.log; exit 1; }
 
 build: build/build.ninja $(NPM_DONE)
-	@ninja -C build -j $(JOBS) selvedge
+	@ninja -C build -j $(JOBS) selvedge selvedge-audio
 
 run: build
 	@examples/run $(DATA) $(LISTEN)
