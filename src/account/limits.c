@@ -58,6 +58,7 @@ static const sv_limit limits[SV_N_LIMITS] = {
      "the answer ends with finish reason `length`"},
     {SV_LIMIT_AI_STOPS, "Workers AI", "Stop strings of a call", 4, "", 400, 5006, "4 (OpenAI)", "refused"},
     {SV_LIMIT_AI_STOP_BYTES, "Workers AI", "One stop string", 256, "bytes", 400, 5006, "", "refused"},
+    {SV_LIMIT_AI_TEXTS, "Workers AI", "Texts of an embedding, contexts of a reranking", 100, "", 400, 5006, "100", "refused"},
     {SV_LIMIT_AI_QUEUE, "Workers AI", "Calls that wait for one model, besides those it computes", 256, "", 429, 3040, "", "refused at once, out of capacity"},
     {SV_LIMIT_MODEL_NAME_BYTES, "Workers AI", "Name of a model", 128, "bytes", 400, 5007, "", "no such model"},
 

@@ -10,7 +10,7 @@
 
 #include "account/limits.h"
 #include "ai/ai_impl.h"
-#include "ai/text_generation.h"
+#include "ai/task.h"
 #include "base/mem.h"
 
 enum { MAX_METERS = 8192 };
@@ -41,7 +41,7 @@ sv_ai *sv_ai_free(sv_ai *ai)
 {
     if (!ai)
         return NULL;
-    sv_tg_cancel_all(ai);
+    sv_ai_cancel_all(ai);
     free_values(ai->meters);
     free_values(ai->refusals);
     free(ai);
@@ -83,13 +83,13 @@ double sv_ai_neurons(const sv_model *m, const sv_usage *u)
 typedef enum field { REQUESTS, ERRORS, TOKENS_IN, TOKENS_CACHED, TOKENS_OUT, NEURONS, IN_FLIGHT, N_FIELDS } field;
 
 static const struct { const char *name, *type, *help; } families[N_FIELDS] = {
-    [REQUESTS] = {"selvedge_ai_requests_total", "counter", "Generations begun."},
-    [ERRORS] = {"selvedge_ai_errors_total", "counter", "Generations that ended with an error."},
+    [REQUESTS] = {"selvedge_ai_requests_total", "counter", "Calls begun."},
+    [ERRORS] = {"selvedge_ai_errors_total", "counter", "Calls that ended with an error."},
     [TOKENS_IN] = {"selvedge_ai_prompt_tokens_total", "counter", "Tokens read."},
     [TOKENS_CACHED] = {"selvedge_ai_cached_tokens_total", "counter", "Tokens read that were in the prefix cache."},
     [TOKENS_OUT] = {"selvedge_ai_completion_tokens_total", "counter", "Tokens written."},
     [NEURONS] = {"selvedge_ai_neurons_total", "counter", "Cost, in neurons."},
-    [IN_FLIGHT] = {"selvedge_ai_in_flight", "gauge", "Generations in progress."},
+    [IN_FLIGHT] = {"selvedge_ai_in_flight", "gauge", "Calls in progress."},
 };
 
 static double value_of(const sv_meter *m, field f)
@@ -123,7 +123,7 @@ void sv_ai_metrics(const sv_ai *ai, sv_buf *out)
 
 typedef struct collect {
     sv_ai *ai;
-    const sv_tg_dialect *d;
+    const sv_surface *s;
     sv_ai_body_fn fn;
     sv_buf body;
     bool over;
@@ -141,11 +141,11 @@ static void collect_closed(sv_req *r, void *arg)
     collect_free(arg);
 }
 
-static void too_large(sv_ai *ai, sv_req *r, const sv_tg_dialect *d)
+static void too_large(sv_ai *ai, sv_req *r, const sv_surface *s)
 {
     sv_err err = {0};
     sv_fail_api(&err, SV_EINVAL, 3006, "Request too large: a body has at most %lld bytes", (long long)sv_limit_value(SV_LIMIT_AI_BODY_BYTES));
-    sv_tg_refuse(ai, r, &err, "", d);
+    sv_ai_refuse(ai, r, &err, "", s);
 }
 
 static void collect_piece(sv_req *r, const char *p, size_t n, void *arg)
@@ -160,22 +160,22 @@ static void collect_piece(sv_req *r, const char *p, size_t n, void *arg)
     }
     sv_req_on_close(r, NULL, NULL);
     if (c->over)
-        too_large(c->ai, r, c->d);
+        too_large(c->ai, r, c->s);
     else
         c->fn(c->ai, r, sv_buf_str(&c->body));
     collect_free(c);
 }
 
-void sv_ai_collect(sv_ai *ai, sv_req *r, bool drain, const sv_tg_dialect *d, sv_ai_body_fn fn)
+void sv_ai_collect(sv_ai *ai, sv_req *r, bool drain, const sv_surface *s, sv_ai_body_fn fn)
 {
     size_t max = (size_t)sv_limit_value(SV_LIMIT_AI_BODY_BYTES);
     int64_t declared = 0;
     if (!drain && sv_str_to_i64(sv_req_header(r, "content-length"), &declared) && declared > (int64_t)max) {
-        too_large(ai, r, d);
+        too_large(ai, r, s);
         return;
     }
     collect *c = sv_xnew0(collect);
-    *c = (collect){.ai = ai, .d = d, .fn = fn};
+    *c = (collect){.ai = ai, .s = s, .fn = fn};
     sv_buf_init(&c->body, max);
     sv_req_on_close(r, collect_closed, c);
     sv_req_on_body(r, collect_piece, c);
@@ -188,9 +188,8 @@ sv_rc sv_ai_parse(sv_str body, json_t **out, sv_err *err)
     body = sv_str_trim(body);
     if (body.n == 0)
         return sv_fail_api(err, SV_EINVAL, 3003, "The request has no body");
-    /* Clients label JSON as text/plain, as a form, or not at all; what is no object is the binary input of some other task. */
     if (body.p[0] != '{')
-        return sv_fail_api(err, SV_EINVAL, 5006, "Type mismatch of '/', the body is not a JSON object: text generation has no binary input");
+        return sv_fail_api(err, SV_EINVAL, 5006, "Type mismatch of '/', the body is not a JSON object");
     if (sv_json_parse(out, body, err) != SV_OK) {
         err->api_code = 5006;
         return sv_wrap(err, "The body is no JSON");

@@ -7,7 +7,7 @@
 
 #include "ai/ai.h"
 #include "ai/ai_impl.h"
-#include "ai/text_generation.h"
+#include "ai/task.h"
 #include "http/api.h"
 
 static void refuse(sv_req *r, int status, int code, const char *message, const char *bad)
@@ -26,10 +26,7 @@ static void refuse(sv_req *r, int status, int code, const char *message, const c
     sv_req_send(r, status, "application/json", sv_buf_str(&body));
 }
 
-static const sv_tg_dialect classic = {
-    .whole = sv_classic_whole, .piece = sv_classic_piece, .last = sv_classic_last, .error = sv_classic_error, .refuse = refuse};
-static const sv_tg_dialect chat = {
-    .whole = sv_chat_whole, .first = sv_chat_first, .piece = sv_chat_piece, .last = sv_chat_last, .error = sv_openai_error, .refuse = refuse};
+static const sv_surface binding = {.refuse = refuse};
 
 /* "prefix:@cf/vendor/name": the prefix names a variant of the service, of which there is one here. */
 static sv_str model_of(const sv_req *r)
@@ -48,16 +45,26 @@ static sv_rc check_options(const json_t *options, sv_err *err)
     return SV_OK;
 }
 
-static sv_rc inputs_of(sv_req *r, sv_str text, json_t **body, json_t **inputs, sv_err *err)
+/* A stream as the input: it is the body, and the other fields are a query parameter. */
+static void run_stream(sv_ai *ai, sv_req *r, sv_str id, sv_str fields, sv_str bytes)
 {
-    sv_str user;
-    if (sv_req_query(r, "userInputs", 0, &user)) /* a stream or form as the input */
-        return sv_fail_api(err, SV_EINVAL, 5006, "Text generation takes no stream as its input");
+    sv_err err = {0};
+    SV_AUTO(sv_json_decrefp) json_t *inputs = NULL;
+    if (sv_ai_parse(fields, &inputs, &err) != SV_OK)
+        sv_ai_refuse(ai, r, &err, "", &binding);
+    else
+        sv_ai_run(ai, r, id, &(sv_ai_input){.json = inputs, .bytes = bytes.p ? bytes : SV_STR(""), .media_type = sv_req_header(r, "content-type")}, &binding);
+}
+
+static sv_rc inputs_of(sv_str text, json_t **body, json_t **inputs, sv_err *err)
+{
     if (sv_ai_parse(text, body, err) != SV_OK || check_options(json_object_get(*body, "options"), err) != SV_OK)
         return err->code;
     *inputs = json_object_get(*body, "inputs");
     if (!*inputs)
         return sv_fail_api(err, SV_EINVAL, 3003, "required properties at '/' are 'inputs'");
+    if (!json_is_object(*inputs))
+        return sv_fail_api(err, SV_EINVAL, 5006, "Type mismatch of '/', the input is not an object");
     return SV_OK;
 }
 
@@ -66,21 +73,25 @@ static void run(sv_ai *ai, sv_req *r, sv_str text)
     sv_err err = {0};
     SV_AUTO(sv_json_decrefp) json_t *body = NULL;
     json_t *inputs = NULL;
-    sv_str id = model_of(r);
+    sv_str id = model_of(r), fields;
     if (id.n == 0)
         sv_fail_api(&err, SV_EINVAL, 3003, "The header cf-consn-model-id is missing");
-    if (id.n == 0 || inputs_of(r, text, &body, &inputs, &err) != SV_OK)
-        sv_tg_refuse(ai, r, &err, "", &classic);
+    else if (sv_req_query(r, "userInputs", 0, &fields)) {
+        run_stream(ai, r, id, fields, text);
+        return;
+    }
+    if (id.n == 0 || inputs_of(text, &body, &inputs, &err) != SV_OK)
+        sv_ai_refuse(ai, r, &err, "", &binding);
     else
-        sv_tg_run(ai, r, id, inputs, &classic, &chat);
+        sv_ai_run(ai, r, id, &(sv_ai_input){.json = inputs}, &binding);
 }
 
 /* run() with `websocket: true`. */
 static void get_run(sv_req *r, void *ctx)
 {
     sv_err err = {0};
-    sv_fail_api(&err, SV_EINVAL, 5006, "'/options/websocket' is not supported: text generation answers in HTTP");
-    sv_tg_refuse(ctx, r, &err, "", &classic);
+    sv_fail_api(&err, SV_EINVAL, 5006, "'/options/websocket' is not supported: models answer in HTTP");
+    sv_ai_refuse(ctx, r, &err, "", &binding);
 }
 
 /* run() with a gateway. */
@@ -89,11 +100,11 @@ static void gateway(sv_ai *ai, sv_req *r, sv_str text)
     sv_err err = {0};
     sv_fail_api(&err, SV_EINVAL, 5006, "'/options/gateway' is not supported: this release has no AI Gateway; leave the option out");
     (void)text;
-    sv_tg_refuse(ai, r, &err, "", &classic);
+    sv_ai_refuse(ai, r, &err, "", &binding);
 }
 
-static void post_run(sv_req *r, void *ctx) { sv_ai_collect(ctx, r, true, &classic, run); }
-static void post_gateway(sv_req *r, void *ctx) { sv_ai_collect(ctx, r, true, &classic, gateway); }
+static void post_run(sv_req *r, void *ctx) { sv_ai_collect(ctx, r, true, &binding, run); }
+static void post_gateway(sv_req *r, void *ctx) { sv_ai_collect(ctx, r, true, &binding, gateway); }
 
 void sv_ai_binding_routes(sv_http *s, sv_ai *ai)
 {

@@ -9,8 +9,7 @@
 
 #include "ai/ai.h"
 #include "ai/ai_impl.h"
-#include "ai/schema.h"
-#include "ai/text_generation.h"
+#include "ai/task.h"
 #include "base/hash.h"
 #include "base/time.h"
 #include "http/api.h"
@@ -78,6 +77,10 @@ static json_t *properties_of(const sv_model *m)
     if (m->n_ctx > 0) {
         snprintf(number, sizeof number, "%d", m->n_ctx);
         add_property(list, "context_window", number);
+    }
+    if (m->facts.kind == SV_KIND_ENCODER && m->facts.dim > 0) {
+        snprintf(number, sizeof number, "%d", m->facts.dim);
+        add_property(list, "output_dimensions", number);
     }
     if (m->neurons_in > 0 || m->neurons_out > 0) {
         json_t *rows = json_array();
@@ -229,8 +232,8 @@ void sv_ai_models_schema(sv_req *r, void *ctx)
     }
     if (sv_catalogue_find(ai->catalogue, id, &m, &err) != SV_OK)
         sv_api_error(r, 400, 5007, "%s", err.msg);
-    else if (strcmp(m->task, "Text Generation") != 0)
+    else if (!sv_task_of(m))
         sv_api_error(r, 404, 6002, "There is no schema for %s: this release does not run the task %s", m->id, m->task);
     else
-        sv_api_ok(r, sv_schema_describe(sv_ai_is_chat_shape(m)));
+        sv_api_ok(r, sv_task_of(m)->describe(m));
 }

@@ -1,4 +1,4 @@
-/* ai_openai.c - OpenAI's API: chat/completions, completions, models, below ai/v1
+/* ai_openai.c - OpenAI's API: chat/completions, completions, embeddings, models, below ai/v1
  *
  * Answers and events are OpenAI's own, without the envelope; a refusal carries both shapes, since OpenAI's client reads `error` and Cloudflare's
  * reads `errors`. Completions are raw: the prompt goes to the model as it is, and the answer continues it. */
@@ -60,7 +60,7 @@ static void add_error(sv_buf *out, int status, int code, const char *message, co
     sv_buf_adds(out, "}]}");
 }
 
-void sv_openai_error(const sv_tg_view *v, int status, int code, const char *message, sv_buf *out)
+static void openai_error(const sv_tg_view *v, int status, int code, const char *message, sv_buf *out)
 {
     (void)v;
     add_error(out, status, code, message, "");
@@ -133,7 +133,7 @@ static void chat_logprobs(const sv_tg_view *v, sv_str probs, sv_buf *out)
     sv_buf_adds(out, "],\"refusal\":null},");
 }
 
-void sv_chat_whole(const sv_tg_view *v, sv_buf *out)
+static void chat_whole(const sv_tg_view *v, sv_buf *out)
 {
     add_head(out, v, "chatcmpl", "chat.completion");
     sv_buf_adds(out, "\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":");
@@ -160,12 +160,12 @@ static void chat_delta(sv_buf *out, const sv_tg_view *v, const char *delta_json,
     sv_buf_adds(out, v->usage_event ? "}],\"usage\":null}" : "}]}");
 }
 
-void sv_chat_first(const sv_tg_view *v, sv_buf *out)
+static void chat_first(const sv_tg_view *v, sv_buf *out)
 {
     chat_delta(out, v, "\"role\":\"assistant\",\"content\":\"\"", (sv_str){NULL, 0}, NULL);
 }
 
-void sv_chat_piece(const sv_tg_view *v, sv_str text, sv_buf *out)
+static void chat_piece(const sv_tg_view *v, sv_str text, sv_buf *out)
 {
     chat_delta(out, v, "\"content\":", text, NULL);
 }
@@ -181,7 +181,7 @@ static bool usage_chunk(sv_buf *out, const sv_tg_view *v, const char *prefix, co
     return true;
 }
 
-bool sv_chat_last(const sv_tg_view *v, int i, sv_buf *out)
+static bool chat_last(const sv_tg_view *v, int i, sv_buf *out)
 {
     if (i == 0)
         chat_delta(out, v, "", (sv_str){NULL, 0}, sv_ai_finish_name(v->finish));
@@ -279,13 +279,12 @@ static bool text_last(const sv_tg_view *v, int i, sv_buf *out)
     return i == 0 || (i == 1 && usage_chunk(out, v, "cmpl", "text_completion"));
 }
 
-static const sv_tg_dialect chat = {
-    .whole = sv_chat_whole, .first = sv_chat_first, .piece = sv_chat_piece, .last = sv_chat_last, .error = sv_openai_error, .refuse = refuse};
-static const sv_tg_dialect plain = {.whole = text_whole, .piece = text_piece, .last = text_last, .error = sv_openai_error, .refuse = refuse};
+const sv_tg_dialect sv_tg_chat = {.whole = chat_whole, .first = chat_first, .piece = chat_piece, .last = chat_last, .error = openai_error};
+static const sv_tg_dialect plain = {.whole = text_whole, .piece = text_piece, .last = text_last, .error = openai_error};
 
 /* ---- routes ---- */
 
-typedef sv_rc (*schema_fn)(sv_tg_input *out, json_t *body, double temperature, sv_err *err);
+static const sv_surface openai = {.refuse = refuse};
 
 static sv_rc model_of(sv_ai *ai, const json_t *body, const sv_model **m, sv_err *err)
 {
@@ -297,26 +296,50 @@ static sv_rc model_of(sv_ai *ai, const json_t *body, const sv_model **m, sv_err 
     return sv_catalogue_resolve(ai->catalogue, (sv_str){json_string_value(id), json_string_length(id)}, m, err);
 }
 
-static void complete(sv_ai *ai, sv_req *r, sv_str text, schema_fn schema, const sv_tg_dialect *d)
+/* The model that the body names, if it does the task of the route. */
+static void run(sv_ai *ai, sv_req *r, sv_str text, const sv_task *row)
 {
     sv_err err = {0};
-    sv_tg_input in = {0};
     SV_AUTO(sv_json_decrefp) json_t *body = NULL;
     SV_AUTO(sv_model_unrefp) const sv_model *m = NULL;
-    if (sv_ai_parse(text, &body, &err) != SV_OK)
-        sv_tg_refuse(ai, r, &err, "", d);
-    else if (model_of(ai, body, &m, &err) != SV_OK)
-        sv_tg_refuse(ai, r, &err, "model", d);
-    else if (schema(&in, body, sv_ai_default_temperature(m), &err) != SV_OK)
-        sv_tg_refuse(ai, r, &err, in.bad, d);
+    if (sv_ai_parse(text, &body, &err) != SV_OK) {
+        sv_ai_refuse(ai, r, &err, "", &openai);
+        return;
+    }
+    if (model_of(ai, body, &m, &err) == SV_OK && strcmp(m->task, row->name) != 0)
+        sv_fail_api(&err, SV_EINVAL, 5007, "No such model %s for %s: it is a model for %s", m->id, row->name, m->task);
+    if (err.code != SV_OK)
+        sv_ai_refuse(ai, r, &err, "model", &openai);
     else
-        sv_tg_start(ai, r, &m, &in, d);
+        sv_ai_run_task(ai, r, &m, row, &(sv_ai_input){.json = body}, &openai);
 }
 
-static void complete_chat(sv_ai *ai, sv_req *r, sv_str body) { complete(ai, r, body, sv_schema_chat, &chat); }
-static void complete_text(sv_ai *ai, sv_req *r, sv_str body) { complete(ai, r, body, sv_schema_completion, &plain); }
-static void post_chat(sv_req *r, void *ctx) { sv_ai_collect(ctx, r, false, &chat, complete_chat); }
-static void post_completion(sv_req *r, void *ctx) { sv_ai_collect(ctx, r, false, &plain, complete_text); }
+typedef sv_rc (*schema_fn)(sv_tg_input *out, json_t *body, double temperature, sv_err *err);
+
+static sv_rc check_tg(sv_ai_call *c, const sv_ai_input *in, schema_fn schema, const sv_tg_dialect *d, sv_err *err)
+{
+    sv_tg_input t = {0};
+    if (schema(&t, in->json, sv_ai_default_temperature(c->model), err) != SV_OK) {
+        memcpy(c->bad, t.bad, sizeof c->bad);
+        return err->code;
+    }
+    sv_tg_prepare(c, &t, d);
+    return SV_OK;
+}
+
+static sv_rc check_chat(sv_ai_call *c, const sv_ai_input *in, sv_err *err) { return check_tg(c, in, sv_schema_chat, &sv_tg_chat, err); }
+static sv_rc check_text(sv_ai_call *c, const sv_ai_input *in, sv_err *err) { return check_tg(c, in, sv_schema_completion, &plain, err); }
+
+static const sv_task chat_row = {.name = "Text Generation", .streams = true, .check = check_chat, .run = sv_tg_run},
+                     text_row = {.name = "Text Generation", .streams = true, .check = check_text, .run = sv_tg_run},
+                     embed_row = {.name = "Text Embeddings", .check = sv_embed_check_openai, .run = sv_embed_run};
+
+static void run_chat(sv_ai *ai, sv_req *r, sv_str body) { run(ai, r, body, &chat_row); }
+static void run_text(sv_ai *ai, sv_req *r, sv_str body) { run(ai, r, body, &text_row); }
+static void run_embed(sv_ai *ai, sv_req *r, sv_str body) { run(ai, r, body, &embed_row); }
+static void post_chat(sv_req *r, void *ctx) { sv_ai_collect(ctx, r, false, &openai, run_chat); }
+static void post_completion(sv_req *r, void *ctx) { sv_ai_collect(ctx, r, false, &openai, run_text); }
+static void post_embeddings(sv_req *r, void *ctx) { sv_ai_collect(ctx, r, false, &openai, run_embed); }
 
 static void add_model(sv_buf *out, const sv_model *m)
 {
@@ -366,6 +389,7 @@ void sv_ai_openai_routes(sv_http *s, sv_ai *ai)
     const sv_route routes[] = {
         {.method = "POST", .path = A "/chat/completions", .fn = post_chat, SV_AI_BODY_ROUTE},
         {.method = "POST", .path = A "/completions", .fn = post_completion, SV_AI_BODY_ROUTE},
+        {.method = "POST", .path = A "/embeddings", .fn = post_embeddings, SV_AI_BODY_ROUTE},
         {.method = "GET", .path = A "/models", .fn = get_models},
         {.method = "GET", .path = A "/models/*model", .fn = get_model},
     };

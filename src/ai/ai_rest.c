@@ -6,7 +6,7 @@
 
 #include "ai/ai.h"
 #include "ai/ai_impl.h"
-#include "ai/text_generation.h"
+#include "ai/task.h"
 #include "http/api.h"
 
 static void refuse(sv_req *r, int status, int code, const char *message, const char *bad)
@@ -18,42 +18,34 @@ static void refuse(sv_req *r, int status, int code, const char *message, const c
     sv_api_error(r, status, code, "AiError: %s", message);
 }
 
-static void in_envelope(const sv_tg_view *v, sv_buf *out, void (*result)(const sv_tg_view *, sv_buf *))
-{
-    sv_buf_adds(out, "{\"result\":");
-    result(v, out);
-    sv_buf_adds(out, ",\"success\":true,\"errors\":[],\"messages\":[]}");
-}
+static const sv_surface rest = {.envelope = true, .refuse = refuse};
 
-static void classic_whole(const sv_tg_view *v, sv_buf *out) { in_envelope(v, out, sv_classic_whole); }
-static void chat_whole(const sv_tg_view *v, sv_buf *out) { in_envelope(v, out, sv_chat_whole); }
-
-static const sv_tg_dialect classic = {.whole = classic_whole, .piece = sv_classic_piece, .last = sv_classic_last, .error = sv_classic_error, .refuse = refuse};
-static const sv_tg_dialect chat = {
-    .whole = chat_whole, .first = sv_chat_first, .piece = sv_chat_piece, .last = sv_chat_last, .error = sv_openai_error, .refuse = refuse};
-
+/* Clients label JSON as text/plain, as a form, or not at all: what begins like an object is one, all else is a binary input. */
 static void run(sv_ai *ai, sv_req *r, sv_str text)
 {
     sv_err err = {0};
-    sv_str id, queue;
+    sv_str id, queue, trimmed = sv_str_trim(text);
     SV_AUTO(sv_json_decrefp) json_t *body = NULL;
     if (sv_req_param(r, "model", &id, &err) != SV_OK) {
         err.api_code = 5007;
-        sv_tg_refuse(ai, r, &err, "model", &classic);
+        sv_ai_refuse(ai, r, &err, "model", &rest);
         return;
     }
     if (sv_req_query(r, "queueRequest", 0, &queue) && !sv_str_is(queue, "false")) {
         sv_fail_api(&err, SV_EINVAL, 5006, "'queueRequest' is not supported: this release has no asynchronous batches");
-        sv_tg_refuse(ai, r, &err, "queueRequest", &classic);
+        sv_ai_refuse(ai, r, &err, "queueRequest", &rest);
         return;
     }
-    if (sv_ai_parse(text, &body, &err) != SV_OK)
-        sv_tg_refuse(ai, r, &err, "", &classic);
+    bool binary = trimmed.n > 0 && trimmed.p[0] != '{';
+    if (!binary && sv_ai_parse(text, &body, &err) != SV_OK)
+        sv_ai_refuse(ai, r, &err, "", &rest);
+    else if (binary)
+        sv_ai_run(ai, r, id, &(sv_ai_input){.bytes = text, .media_type = sv_req_header(r, "content-type")}, &rest);
     else
-        sv_tg_run(ai, r, id, body, &classic, &chat);
+        sv_ai_run(ai, r, id, &(sv_ai_input){.json = body}, &rest);
 }
 
-static void post_run(sv_req *r, void *ctx) { sv_ai_collect(ctx, r, false, &classic, run); }
+static void post_run(sv_req *r, void *ctx) { sv_ai_collect(ctx, r, false, &rest, run); }
 
 void sv_ai_rest_routes(sv_http *s, sv_ai *ai)
 {

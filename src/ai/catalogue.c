@@ -28,6 +28,7 @@
 
 #include "account/limits.h"
 #include "ai/catalogue_impl.h"
+#include "ai/task.h"
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/log.h"
@@ -45,6 +46,9 @@ static const char *const migrations[] = {
     "CREATE TABLE models (id TEXT PRIMARY KEY, file TEXT NOT NULL, sha256 TEXT NOT NULL, size_bytes INTEGER NOT NULL,"
     " arch TEXT NOT NULL, name TEXT NOT NULL, weights TEXT NOT NULL, n_params INTEGER NOT NULL, n_ctx INTEGER NOT NULL,"
     " n_vocab INTEGER NOT NULL, has_template INTEGER NOT NULL, created_ms INTEGER NOT NULL) STRICT, WITHOUT ROWID",
+    "ALTER TABLE models ADD COLUMN kind TEXT NOT NULL DEFAULT 'language model';"
+    "ALTER TABLE models ADD COLUMN dim INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE models ADD COLUMN cls_pooling INTEGER NOT NULL DEFAULT 0",
 };
 
 /* ---- snapshots ---- */
@@ -119,6 +123,7 @@ static void add_known(sv_models *s, const json_t *e)
 {
     sv_model *m = models_put(s, sv_json_cstr(e, "id"));
     SV_ASSERT(m);
+    m->listed = true;
     m->task = keep(s, sv_json_cstr(e, "task"));
     m->vendor = keep(s, sv_json_cstr(e, "vendor"));
     m->description = keep(s, sv_json_cstr(e, "about"));
@@ -157,12 +162,16 @@ static void load_known(sv_models *s)
     json_decref(all);
 }
 
-/* The file's facts over what the catalogue said of the id. */
-static void give_weights(sv_models *s, sv_model *m, const char *path, const sv_model_facts *f, int64_t created_ms)
+/* The file's facts over what the catalogue said of the id; task is what such files do. */
+static void give_weights(sv_models *s, sv_model *m, const sv_task *task, const char *path, const sv_model_facts *f, int64_t created_ms)
 {
     m->path = keep(s, path);
     m->facts = *f;
     m->created_ms = created_ms;
+    if (!m->listed) {
+        m->task = task->name;
+        m->shape = task->own_shape;
+    }
     if (f->n_ctx > 0 && (m->n_ctx == 0 || f->n_ctx < m->n_ctx))
         m->n_ctx = f->n_ctx;
     if (!m->priced) {
@@ -210,12 +219,13 @@ static void load_default(sv_models *s, const sv_models *old, const char *dir, co
         sv_log(SV_WARN, "models.skip", "file='%s' error='%s'", path, err.msg);
         return;
     }
-    sv_model *m = models_put(s, id);
+    const sv_task *task = sv_task_of_kind(facts.kind);
+    sv_model *m = task ? models_put(s, id) : NULL;
     if (!m)
         return;
     m->origin = SV_MODEL_DEFAULT;
     m->vendor = "Selvedge";
-    give_weights(s, m, path, &facts, mtime_ms);
+    give_weights(s, m, task, path, &facts, mtime_ms);
 }
 
 static int is_gguf(const struct dirent *d)
@@ -245,8 +255,9 @@ typedef struct load_arg { const sv_catalogue *c; sv_models *s; } load_arg;
 
 static sv_rc add_imported(load_arg *a, sv_stmt *q, sv_err *err)
 {
-    char id[160], file[256], sha[80];
+    char id[160], file[256], sha[80], kind[48];
     sv_model_facts f = {0};
+    const sv_task *task = NULL;
     copy_col(id, sizeof id, q, 0);
     copy_col(file, sizeof file, q, 1);
     copy_col(sha, sizeof sha, q, 2);
@@ -258,6 +269,11 @@ static sv_rc add_imported(load_arg *a, sv_stmt *q, sv_err *err)
     f.n_ctx = (int32_t)sv_col_i64(q, 8);
     f.n_vocab = (int32_t)sv_col_i64(q, 9);
     f.has_template = sv_col_i64(q, 10) != 0;
+    copy_col(kind, sizeof kind, q, 12);
+    f.dim = (int32_t)sv_col_i64(q, 13);
+    f.cls_pooling = sv_col_i64(q, 14) != 0;
+    if (!sv_model_kind_named(kind, &f.kind) || !(task = sv_task_of_kind(f.kind)))
+        return sv_fail(err, SV_EFORMAT, "model %s is a %s: a newer release of this program imported it", id, kind);
     SV_AUTO(sv_freep) char *path = sv_xasprintf("%s/%s", a->c->store_dir, file);
     sv_model *m = models_put(a->s, id);
     if (!m) /* never leave one out: its file would look like nobody's */
@@ -268,7 +284,7 @@ static sv_rc add_imported(load_arg *a, sv_stmt *q, sv_err *err)
         const char *from = id[0] == '@' ? strchr(id, '/') + 1 : id;
         m->vendor = sv_arena_strndup(a->s->arena, from, strcspn(from, "/"));
     }
-    give_weights(a->s, m, path, &f, sv_col_i64(q, 11));
+    give_weights(a->s, m, task, path, &f, sv_col_i64(q, 11));
     if (!sv_file_exists(path))
         m->path = NULL; /* inv. 3; resolve says what to do */
     return SV_OK;
@@ -279,7 +295,7 @@ static sv_rc load_imported(sv_dbw *r, void *arg, sv_err *err)
     load_arg *a = arg;
     SV_AUTO(sv_stmt_donep) sv_stmt q = {0};
     if (sv_stmt_prep(&q, r,
-                     "SELECT id, file, sha256, size_bytes, arch, name, weights, n_params, n_ctx, n_vocab, has_template, created_ms"
+                     "SELECT id, file, sha256, size_bytes, arch, name, weights, n_params, n_ctx, n_vocab, has_template, created_ms, kind, dim, cls_pooling"
                      " FROM models ORDER BY created_ms",
                      err) != SV_OK)
         return err->code;
@@ -489,13 +505,13 @@ sv_rc sv_catalogue_resolve(sv_catalogue *c, sv_str id, const sv_model **out, sv_
         return err->code;
     if (!m->path && m->origin == SV_MODEL_IMPORTED)
         return sv_fail_api(err, SV_ENOENT, 5007, "No such model %s here: its imported file is gone; import it again", m->id);
-    if (!m->path && strcmp(m->task, "Text Generation") != 0)
+    if (!m->path && !sv_task_of(m))
         return sv_fail_api(err, SV_ENOENT, 5007, "No such model %s here: this release does not run the task %s", m->id, m->task);
     if (!m->path)
         return sv_fail_api(err, SV_ENOENT, 5007,
-                           "No such model %s here: it is known, but its weights are not on this node. Import a GGUF file of %s with: selvedge models import "
+                           "No such model %s here: it is known, but its weights are not on this node. Import %s of %s with: selvedge models import "
                            "PATH --as %s",
-                           m->id, m->source ? m->source : "it", m->id);
+                           m->id, strcmp(m->task, "Text Generation") == 0 ? "a GGUF file" : "the files", m->source ? m->source : "it", m->id);
     *out = SV_TAKE(m);
     return SV_OK;
 }

@@ -31,6 +31,7 @@ typedef struct sv_model {
     const char *deprecation_date; /* "2026-05-08", or NULL */
     const char *source;  /* where the original weights were published, as vendor/name; NULL: not known */
     sv_model_origin origin;
+    bool listed;         /* the hosted service's catalogue has this id: task and shape are its, else they follow from facts.kind */
     const char *path;    /* the weights; NULL: they are not on this node */
     sv_model_facts facts; /* of the file; zeros without one */
     const char *sha256;  /* imported models */

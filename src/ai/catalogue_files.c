@@ -31,6 +31,7 @@
 
 #include "account/limits.h"
 #include "ai/catalogue_impl.h"
+#include "ai/task.h"
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/log.h"
@@ -238,8 +239,8 @@ static sv_rc put_row(sv_dbw *w, void *arg, sv_err *err)
     const row_arg *a = arg;
     SV_AUTO(sv_stmt_donep) sv_stmt q = {0};
     if (sv_stmt_prep(&q, w,
-                     "INSERT INTO models (id, file, sha256, size_bytes, arch, name, weights, n_params, n_ctx, n_vocab, has_template, created_ms)"
-                     " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)"
+                     "INSERT INTO models (id, file, sha256, size_bytes, arch, name, weights, n_params, n_ctx, n_vocab, has_template, created_ms,"
+                     " kind, dim, cls_pooling) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)"
                      " ON CONFLICT (id) DO UPDATE SET file = ?2, created_ms = ?12 WHERE sha256 = ?3",
                      err) != SV_OK)
         return err->code;
@@ -255,6 +256,9 @@ static sv_rc put_row(sv_dbw *w, void *arg, sv_err *err)
     sv_bind_i64(&q, 10, a->f->n_vocab);
     sv_bind_i64(&q, 11, a->f->has_template);
     sv_bind_i64(&q, 12, sv_now_ms());
+    sv_bind_cstr(&q, 13, sv_model_kind_name(a->f->kind));
+    sv_bind_i64(&q, 14, a->f->dim);
+    sv_bind_i64(&q, 15, a->f->cls_pooling);
     if (sv_stmt_run(&q, err) != SV_OK)
         return err->code;
     if (sv_db_changes(w) == 0)
@@ -287,8 +291,24 @@ static sv_rc check_id(sv_catalogue *c, const char *id, sv_err *err)
         return sv_fail(err, SV_ECONFLICT, "%s is another name of %s: import as that", id, m->id);
     if (m->origin == SV_MODEL_DEFAULT)
         return sv_fail(err, SV_ECONFLICT, "%s is a default model of this node: choose another id", id);
-    if (strcmp(m->task, "Text Generation") != 0)
+    if (!sv_task_of(m))
         return sv_fail(err, SV_EINVAL, "%s is a model for %s, which this release does not run", id, m->task);
+    return SV_OK;
+}
+
+/* Can what was found at `path` do what is asked of this id? */
+static sv_rc check_kind(sv_catalogue *c, const char *id, const char *path, const sv_model_facts *f, sv_err *err)
+{
+    SV_AUTO(sv_model_unrefp) const sv_model *m = NULL;
+    const char *kind = sv_model_kind_name(f->kind);
+    const sv_task *own = sv_task_of_kind(f->kind);
+    sv_err none = {0};
+    bool listed = sv_catalogue_find(c, sv_str_of(id), &m, &none) == SV_OK && m->listed;
+    const sv_task *task = listed ? sv_task_of(m) : own;
+    if (!task || !own)
+        return sv_fail(err, SV_EINVAL, "'%s' is a %s (%s), for which this release has no task", path, kind, f->arch);
+    if (!(task->kinds >> f->kind & 1))
+        return sv_fail(err, SV_EINVAL, "'%s' is a %s (%s), for %s; %s is a model for %s", path, kind, f->arch, own->name, id, task->name);
     return SV_OK;
 }
 
@@ -333,6 +353,8 @@ static sv_rc import_model(sv_catalogue *c, const sv_import_opts *o, const char *
     if (sv_model_files_find(&files, path, err) != SV_OK)
         return err->code;
     sv_rc rc = sv_engine_inspect(path, &facts, err);
+    if (rc == SV_OK)
+        rc = check_kind(c, o->id, path, &facts, err);
     if (rc == SV_OK)
         rc = import_files(c, o, &files, &facts, err);
     sv_model_files_done(&files);
@@ -429,7 +451,7 @@ static sv_rc explain_id(sv_catalogue *c, const char *id, sv_err *err)
     if (m->path)
         return SV_OK; /* nothing to do: its weights are here */
     return sv_fail(err, SV_ENOENT,
-                   "%s has no download of its own: its weights are published by their maker%s%s. Get them as a GGUF file, then: selvedge models import PATH --as %s "
+                   "%s has no download of its own: its weights are published by their maker%s%s. Get them, then: selvedge models import PATH --as %s "
                    "(or: selvedge models pull URL --as %s)",
                    m->id, m->source ? " as " : "", m->source ? m->source : "", m->id, m->id);
 }

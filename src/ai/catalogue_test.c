@@ -124,9 +124,42 @@ static void refusals_say_what_to_do(void **state)
     assert_int_equal(err.api_code, 5007);
     assert_non_null(strstr(err.msg, "selvedge models import PATH --as @cf/meta/llama-3.2-1b-instruct"));
     assert_int_equal(sv_catalogue_resolve(c, SV_STR("@cf/baai/bge-m3"), &m, &err), SV_ENOENT);
-    assert_non_null(strstr(err.msg, "does not run the task Text Embeddings"));
+    assert_non_null(strstr(err.msg, "selvedge models import PATH --as @cf/baai/bge-m3"));
+    assert_int_equal(sv_catalogue_resolve(c, SV_STR("@cf/leonardo/lucid-origin"), &m, &err), SV_ENOENT);
+    assert_non_null(strstr(err.msg, "does not run the task Text-to-Image"));
     assert_int_equal(sv_catalogue_resolve(c, (sv_str){NULL, 0}, &m, &err), SV_ENOENT);
     assert_null(m);
+    sv_catalogue_close(c);
+}
+
+static void an_import_is_recognised_and_gets_the_task_of_its_kind(void **state)
+{
+    static const struct { const char *folder, *id, *task, *shape; sv_model_kind kind; int32_t dim; } cases[] = {
+        {"bert", "me/embedder", "Text Embeddings", "embeddings", SV_KIND_ENCODER, 36},
+        {"xlm-roberta", "@cf/baai/bge-m3", "Text Embeddings", "bge-m3", SV_KIND_ENCODER, 36},
+    };
+    place *p = *state;
+    sv_err err = {0};
+    sv_catalogue *c = open_at(p);
+    for (size_t i = 0; i < SV_LEN(cases); i++) {
+        SV_AUTO(sv_freep) char *path = sv_xasprintf(SV_SOURCE_ROOT "/tests/reference/encoders/%s", cases[i].folder);
+        if (import(c, path, cases[i].id, &err) != SV_OK)
+            fail_msg("%s", err.msg);
+    }
+    sv_catalogue_close(c);
+    c = open_at(p); /* from the database */
+    for (size_t i = 0; i < SV_LEN(cases); i++) {
+        SV_AUTO(sv_model_unrefp) const sv_model *m = NULL;
+        assert_int_equal(sv_catalogue_resolve(c, sv_str_of(cases[i].id), &m, &err), SV_OK);
+        assert_string_equal(m->task, cases[i].task);
+        assert_string_equal(m->shape, cases[i].shape);
+        assert_int_equal(m->facts.kind, cases[i].kind);
+        assert_int_equal(m->facts.dim, cases[i].dim);
+    }
+    assert_int_equal(import(c, SV_SOURCE_ROOT "/tests/reference/encoders/bert", "@cf/meta/llama-3.2-1b-instruct", &err), SV_EINVAL);
+    assert_non_null(strstr(err.msg, "is a text encoder (bert), for Text Embeddings; @cf/meta/llama-3.2-1b-instruct is a model for Text Generation"));
+    assert_int_equal(import(c, GGUF, "@cf/baai/bge-small-en-v1.5", &err), SV_EINVAL);
+    assert_non_null(strstr(err.msg, "is a language model (llama), for Text Generation; @cf/baai/bge-small-en-v1.5 is a model for Text Embeddings"));
     sv_catalogue_close(c);
 }
 
@@ -435,7 +468,8 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        T(the_catalogue_knows_ids_windows_and_prices), T(refusals_say_what_to_do), T(files_of_the_models_folder_are_default_models),
+        T(the_catalogue_knows_ids_windows_and_prices), T(refusals_say_what_to_do), T(an_import_is_recognised_and_gets_the_task_of_its_kind),
+        T(files_of_the_models_folder_are_default_models),
         T(an_import_is_seen_by_a_catalogue_that_is_open_already), T(the_watch_thread_sees_a_removal),
         T(a_catalogue_id_keeps_its_price_and_gets_the_smaller_window), T(the_same_bytes_again_are_fine_and_others_are_not), T(a_link_brings_no_copy),
         T(bad_ids_and_files_are_refused), T(an_import_sweeps_what_a_crash_left), T(verify_finds_a_changed_byte_and_a_lost_file),

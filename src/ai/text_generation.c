@@ -1,6 +1,6 @@
 /* text_generation.c - from a checked input to tokens on a connection
  *
- *     start -> engine_generate -> on_start -> on_text ... -> on_done -> answered
+ *     run   -> engine_generate -> on_start -> on_text ... -> on_done -> answered
  *                |                  |            |
  *                refused            head + first event, if streamed
  *
@@ -13,20 +13,13 @@
  * events and loses nothing. What can gather is bounded by max_tokens; the caps of text, probabilities and of the event they become end the request
  * before that could hurt.
  *
- * `p` pads every event by 1 to 32 letters, a random number of them, so that a watcher of packet sizes does not read token lengths.
- *
- * Invariants:
- *   1. While a tg is in ai->running its request is alive: on_close and the end of the answer both end the tg at once.
- *   2. `gen` is NULL exactly when the engine will call no more.
- *   3. Each tg meters once, in tg_free, whatever way it ended: what was computed for a client that left is accounted too. */
+ * `p` pads every event by 1 to 32 letters, a random number of them, so that a watcher of packet sizes does not read token lengths. */
 #include "ai/text_generation.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "account/account.h"
-#include "account/limits.h"
 #include "ai/ai_impl.h"
 #include "base/hash.h"
 #include "base/log.h"
@@ -35,148 +28,47 @@
 
 enum { HIGH_WATER = 256 << 10, MAX_TEXT = 4 << 20, MAX_PROBS = 8 << 20, MAX_EVENT = 7 * MAX_TEXT };
 
-struct sv_tg {
-    struct sv_tg *next, **prev; /* ai->running */
-    sv_ai *ai;
-    sv_req *r;
-    sv_gen *gen;                /* inv. 2 */
+typedef struct tg {
+    sv_ai_call *c;              /* ours */
     const sv_tg_dialect *d;
     sv_tg_input in;
     sv_tg_view v;
-    char req_id[37];
     sv_buf text;                /* whole answers: everything; streams: what is held */
     sv_buf probs;               /* of the tokens in text, packed */
     sv_buf event;               /* scratch */
     bool streaming;             /* the head is out */
     bool congested;
     bool lost;                  /* an event was over MAX_EVENT: the stream is not whole any more */
-    bool failed;
-};
+} tg;
 
 /* ---- life ---- */
 
-static void tg_free(sv_tg *g)
+static void tg_free(void *state)
 {
-    sv_meter *meter = sv_ai_meter(g->ai, g->v.model);
-    meter->in_flight--;
-    meter->n_errors += g->failed;
-    meter->tokens_in += g->v.usage.prompt_tokens;
-    meter->tokens_cached += g->v.usage.cached_tokens;
-    meter->tokens_out += g->v.usage.completion_tokens;
-    meter->neurons += sv_ai_neurons(g->v.model, &g->v.usage);
-    *g->prev = g->next;
-    if (g->next)
-        g->next->prev = g->prev;
+    tg *g = state;
     sv_tg_input_done(&g->in);
     sv_buf_done(&g->text);
     sv_buf_done(&g->probs);
     sv_buf_done(&g->event);
-    sv_model_unref(g->v.model);
     free(g);
 }
 
-/* The request goes on without us. */
-static sv_req *let_go(sv_tg *g)
+static void stop_engine(tg *g)
 {
-    sv_req *r = g->r;
-    sv_req_on_close(r, NULL, NULL);
-    sv_req_on_drain(r, NULL, NULL);
-    tg_free(g);
-    return r;
-}
-
-static void stop_engine(sv_tg *g)
-{
-    if (g->gen)
-        sv_gen_cancel(g->gen);
-    g->gen = NULL;
-}
-
-static void on_close(sv_req *r, void *arg)
-{
-    sv_tg *g = arg;
-    (void)r;
-    stop_engine(g);
-    tg_free(g);
-}
-
-void sv_tg_cancel_all(sv_ai *ai)
-{
-    while (ai->running) {
-        sv_tg *g = ai->running;
-        stop_engine(g);
-        tg_free(g);
-    }
-}
-
-/* ---- refusals ---- */
-
-int sv_ai_status_of(int code)
-{
-    switch (code) {
-    case 3023: case 3041: case 5016: case 5018: case 5035: return 403;
-    case 3042: return 404;
-    case 5005: case 5019: return 405;
-    case 3007: case 3008: return 408;
-    case 3006: return 413;
-    case 3036: case 3040: return 429;
-    case 3043: return 500;
-    default: return code ? 400 : 0;
-    }
-}
-
-void sv_ai_req_id(const sv_req *r, char out[37])
-{
-    const char *h = sv_req_id(r);
-    snprintf(out, 37, "%.8s-%.4s-%.4s-%.4s-%.12s", h, h + 8, h + 12, h + 16, h + 20);
-}
-
-typedef struct verdict { int status, code; char message[480]; } verdict;
-
-/* What a client is told. What is its own doing keeps its words; what is ours is logged, and a message that may name files stays here. */
-static verdict judge(const sv_req *r, const sv_model *m, const sv_err *err)
-{
-    verdict v = {.code = err->api_code};
-    if (v.code == 0 && err->code == SV_ELIMIT && !err->ours)
-        v.code = 3040;
-    if (v.code == 0 && err->code == SV_EINVAL)
-        v.code = 5006;
-    if (v.code == 0 && err->code == SV_ETIMEDOUT)
-        v.code = 3007;
-    if (v.code != 0) {
-        v.status = sv_ai_status_of(v.code);
-        snprintf(v.message, sizeof v.message, "%s", err->msg);
-        return v;
-    }
-    static sv_log_gate gate;
-    if (sv_log_may(&gate, 30))
-        sv_log(SV_WARN, "ai.error", "id=%s model=%s rc=%s error='%s'", sv_req_id(r), m ? m->id : "-", sv_rc_name(err->code), err->msg);
-    bool again = err->code == SV_EIO || err->code == SV_ENOMEM; /* the engine is back in a moment, or another model leaves */
-    v.status = again ? 503 : 500;
-    v.code = err->code == SV_ENOMEM ? 3040 : 3043;
-    const char *what = err->code == SV_EIO ? "the engine stopped while it ran this request; try again"
-                       : err->code == SV_ENOMEM ? "not enough memory for this model now; try again"
-                                                : "this model does not load here; the log says why";
-    snprintf(v.message, sizeof v.message, "Internal server error: %s (request %s)", what, sv_req_id(r));
-    return v;
-}
-
-void sv_tg_refuse(sv_ai *ai, sv_req *r, const sv_err *err, const char *bad, const sv_tg_dialect *dialect)
-{
-    verdict v = judge(r, NULL, err);
-    sv_ai_count_refusal(ai, v.code);
-    dialect->refuse(r, v.status, v.code, v.message, bad);
+    if (g->c->gen)
+        sv_gen_cancel(g->c->gen);
+    g->c->gen = NULL;
 }
 
 /* ---- streaming ---- */
 
-static size_t send_event(sv_tg *g)
+static size_t send_event(tg *g)
 {
     size_t waiting = 0;
     if (g->event.failed)
         g->lost = true;
     else
-        waiting = sv_sse_data(g->r, sv_buf_str(&g->event));
+        waiting = sv_sse_data(g->c->r, sv_buf_str(&g->event));
     sv_buf_reset(&g->event);
     return waiting;
 }
@@ -190,7 +82,7 @@ static size_t n_code_points(sv_str s)
     return n;
 }
 
-static void send_piece(sv_tg *g, sv_str text)
+static void send_piece(tg *g, sv_str text)
 {
     sv_token_probs p;
     g->v.probs = sv_buf_str(&g->probs);
@@ -201,7 +93,7 @@ static void send_piece(sv_tg *g, sv_str text)
     g->congested = send_event(g) > HIGH_WATER;
 }
 
-static void send_held(sv_tg *g)
+static void send_held(tg *g)
 {
     if (g->text.n == 0 && g->probs.n == 0)
         return;
@@ -211,18 +103,18 @@ static void send_held(sv_tg *g)
 
 static void on_drain(sv_req *r, void *arg)
 {
-    sv_tg *g = arg;
+    tg *g = arg;
     (void)r;
     g->congested = false;
     send_held(g);
 }
 
-static void begin_stream(sv_tg *g)
+static void begin_stream(tg *g)
 {
     g->streaming = true;
-    sv_req_add_header(g->r, "cf-ai-req-id", g->req_id);
-    sv_sse_begin(g->r);
-    sv_req_on_drain(g->r, on_drain, g);
+    sv_req_add_header(g->c->r, "cf-ai-req-id", g->c->req_id);
+    sv_sse_begin(g->c->r);
+    sv_req_on_drain(g->c->r, on_drain, g);
     if (g->d->first) {
         g->d->first(&g->v, &g->event);
         send_event(g);
@@ -231,23 +123,29 @@ static void begin_stream(sv_tg *g)
 
 /* ---- the ends ---- */
 
-static void fail(sv_tg *g, const sv_err *err)
+/* The stream ends, and with it the call. */
+static void end_stream(tg *g)
 {
-    verdict v = judge(g->r, g->v.model, err);
-    g->failed = true;
-    sv_ai_count_refusal(g->ai, v.code);
-    if (g->streaming) {
-        send_held(g);
-        g->d->error(&g->v, v.status, v.code, v.message, &g->event);
-        send_event(g);
-        sv_req_end(let_go(g));
-        return;
-    }
-    const sv_tg_dialect *d = g->d;
-    d->refuse(let_go(g), v.status, v.code, v.message, "");
+    sv_req_on_drain(g->c->r, NULL, NULL);
+    sv_req_end(sv_ai_let_go(g->c));
 }
 
-static void finish_stream(sv_tg *g)
+static void fail(tg *g, const sv_err *err)
+{
+    if (!g->streaming) {
+        sv_ai_fail(g->c, err);
+        return;
+    }
+    sv_ai_verdict v = sv_ai_judge(g->c->r, g->c->model, err);
+    g->c->failed = true;
+    sv_ai_count_refusal(g->c->ai, v.code);
+    send_held(g);
+    g->d->error(&g->v, v.status, v.code, v.message, &g->event);
+    send_event(g);
+    end_stream(g);
+}
+
+static void finish_stream(tg *g)
 {
     send_held(g);
     if (g->lost) {
@@ -258,11 +156,11 @@ static void finish_stream(sv_tg *g)
     }
     for (int i = 0; g->d->last(&g->v, i, &g->event); i++)
         send_event(g);
-    sv_sse_data(g->r, SV_STR("[DONE]"));
-    sv_req_end(let_go(g));
+    sv_sse_data(g->c->r, SV_STR("[DONE]"));
+    end_stream(g);
 }
 
-static void finish_whole(sv_tg *g)
+static void finish_whole(tg *g)
 {
     sv_buf body;
     sv_buf_init(&body, 2 * MAX_TEXT * 6); /* each byte may become \u0000 */
@@ -274,8 +172,7 @@ static void finish_whole(sv_tg *g)
         sv_fail(&err, SV_ENOMEM, "no memory for an answer of %zu bytes", g->text.n);
         fail(g, &err);
     } else {
-        sv_req_add_header(g->r, "cf-ai-req-id", g->req_id); /* a refusal adds its own */
-        sv_req_send(let_go(g), 200, "application/json", sv_buf_str(&body));
+        sv_ai_answer(g->c, sv_buf_str(&body));
     }
     sv_buf_done(&body);
 }
@@ -284,18 +181,19 @@ static void finish_whole(sv_tg *g)
 
 static void gen_start(sv_gen *gen, const sv_usage *usage, void *arg)
 {
-    sv_tg *g = arg;
+    tg *g = arg;
     (void)gen;
-    g->v.usage = *usage;
+    g->c->usage = g->v.usage = *usage;
     if (g->in.stream && !g->streaming)
         begin_stream(g);
 }
 
 static void gen_text(sv_gen *gen, sv_str text, int32_t n_tokens, void *arg)
 {
-    sv_tg *g = arg;
+    tg *g = arg;
     (void)gen;
     g->v.usage.completion_tokens += n_tokens;
+    g->c->usage = g->v.usage;
     if (text.n == 0)
         return;
     if (g->streaming && !g->congested) {
@@ -312,7 +210,7 @@ static void gen_text(sv_gen *gen, sv_str text, int32_t n_tokens, void *arg)
 
 static void gen_probs(sv_gen *gen, sv_str packed, void *arg)
 {
-    sv_tg *g = arg;
+    tg *g = arg;
     (void)gen;
     if (sv_buf_add(&g->probs, packed.p, packed.n))
         return;
@@ -325,15 +223,15 @@ static void gen_probs(sv_gen *gen, sv_str packed, void *arg)
 
 static void gen_done(sv_gen *gen, sv_rc rc, sv_finish finish, const sv_usage *usage, const sv_err *err, void *arg)
 {
-    sv_tg *g = arg;
+    tg *g = arg;
     (void)gen;
-    g->gen = NULL;
+    g->c->gen = NULL;
     if (rc != SV_OK) {
         fail(g, err);
         return;
     }
     g->v.finish = finish;
-    g->v.usage = *usage;
+    g->c->usage = g->v.usage = *usage;
     if (!g->in.stream) {
         finish_whole(g);
         return;
@@ -346,73 +244,63 @@ static void gen_done(sv_gen *gen, sv_rc rc, sv_finish finish, const sv_usage *us
 /* ---- start ---- */
 
 /* A default of 256 would refuse the longer prompts of a model with a small window for want of room that nobody asked for. */
-static int32_t tokens_to_make(const sv_tg *g)
+static int32_t tokens_to_make(const tg *g)
 {
-    int32_t half = g->v.model->n_ctx / 2;
+    int32_t half = g->c->model->n_ctx / 2;
     if (g->in.capped || half < 1 || g->in.max_tokens <= half)
         return g->in.max_tokens;
     return half;
 }
 
-void sv_tg_start(sv_ai *ai, sv_req *r, const sv_model **m, sv_tg_input *in, const sv_tg_dialect *dialect)
+void sv_tg_prepare(sv_ai_call *c, sv_tg_input *in, const sv_tg_dialect *d)
 {
-    sv_tg *g = sv_xnew0(sv_tg);
-    g->ai = ai;
-    g->r = r;
-    g->d = dialect;
+    tg *g = sv_xnew0(tg);
+    g->c = c;
+    g->d = d;
     g->in = *in;
     *in = (sv_tg_input){0};
-    sv_ai_req_id(r, g->req_id);
-    g->v = (sv_tg_view){.model = SV_TAKE(*m), .req_id = g->req_id, .created_s = sv_now_ms() / 1000, .usage_event = g->in.usage_event,
+    g->v = (sv_tg_view){.model = c->model, .req_id = c->req_id, .created_s = sv_now_ms() / 1000, .usage_event = g->in.usage_event,
                          .logprobs = g->in.sampling.logprobs};
     sv_buf_init(&g->text, MAX_TEXT);
     sv_buf_init(&g->probs, MAX_PROBS);
     sv_buf_init(&g->event, MAX_EVENT);
-    g->next = ai->running;
-    g->prev = &ai->running;
-    if (g->next)
-        g->next->prev = &g->next;
-    ai->running = g;
-    sv_meter *meter = sv_ai_meter(ai, g->v.model);
-    meter->n_requests++;
-    meter->in_flight++;
-    sv_req_on_close(r, on_close, g);
+    c->state = g;
+    c->free_state = tg_free;
+}
 
-    const sv_principal *who = sv_req_user(r);
+sv_rc sv_tg_check(sv_ai_call *c, const sv_ai_input *in, sv_err *err)
+{
+    sv_tg_input t = {0};
+    /* A model of the chat family takes 'prompt' too, and is then answered in the classic way. */
+    const json_t *list = json_object_get(in->json, "messages");
+    bool is_chat = sv_ai_is_chat_shape(c->model) && list && !json_is_null(list);
+    double temperature = sv_ai_default_temperature(c->model);
+    if ((is_chat ? sv_schema_chat(&t, in->json, temperature, err) : sv_schema_classic(&t, in->json, temperature, err)) != SV_OK) {
+        memcpy(c->bad, t.bad, sizeof c->bad);
+        return err->code;
+    }
+    t.usage_event = true;
+    sv_tg_prepare(c, &t, is_chat ? &sv_tg_chat : &sv_tg_classic);
+    return SV_OK;
+}
+
+void sv_tg_run(sv_ai_call *c)
+{
+    tg *g = c->state;
     sv_gen_opts opts = {
-        .model_path = g->v.model->path, .tenant = who ? who->account_id : "", .messages = g->in.messages, .prompt = g->in.prompt,
-        .max_tokens = tokens_to_make(g), .n_ctx = g->v.model->n_ctx, .sampling = g->in.sampling, .stop = g->in.stop,
+        .model_path = c->model->path, .tenant = c->tenant, .messages = g->in.messages, .prompt = g->in.prompt,
+        .max_tokens = tokens_to_make(g), .n_ctx = c->model->n_ctx, .sampling = g->in.sampling, .stop = g->in.stop,
         .on_start = gen_start, .on_text = gen_text, .on_probs = gen_probs, .on_done = gen_done, .arg = g};
     sv_err err = {0};
-    if (sv_engine_generate(&g->gen, ai->engine, &opts, &err) != SV_OK)
+    if (sv_engine_generate(&c->gen, c->ai->engine, &opts, &err) != SV_OK)
         fail(g, &err);
 }
 
-void sv_tg_run(sv_ai *ai, sv_req *r, sv_str model_id, json_t *body, const sv_tg_dialect *classic, const sv_tg_dialect *chat)
-{
-    sv_err err = {0};
-    sv_tg_input in = {0};
-    SV_AUTO(sv_model_unrefp) const sv_model *m = NULL;
-    if (sv_catalogue_resolve(ai->catalogue, model_id, &m, &err) != SV_OK) {
-        sv_tg_refuse(ai, r, &err, "model", classic);
-        return;
-    }
-    /* A model of the chat family takes 'prompt' too, and is then answered in the classic way. */
-    const json_t *list = json_object_get(body, "messages");
-    bool is_chat = sv_ai_is_chat_shape(m) && list && !json_is_null(list);
-    const sv_tg_dialect *d = is_chat ? chat : classic;
-    double temperature = sv_ai_default_temperature(m);
-    if ((is_chat ? sv_schema_chat(&in, body, temperature, &err) : sv_schema_classic(&in, body, temperature, &err)) != SV_OK) {
-        sv_tg_refuse(ai, r, &err, in.bad, d);
-        return;
-    }
-    in.usage_event = true;
-    sv_tg_start(ai, r, &m, &in, d);
-}
+json_t *sv_tg_describe(const sv_model *m) { return sv_schema_describe(sv_ai_is_chat_shape(m)); }
 
 /* ---- the classic schema's words ---- */
 
-void sv_classic_whole(const sv_tg_view *v, sv_buf *out)
+static void classic_whole(const sv_tg_view *v, sv_buf *out)
 {
     sv_buf_adds(out, "{\"response\":");
     sv_json_add_str(out, v->text);
@@ -421,7 +309,7 @@ void sv_classic_whole(const sv_tg_view *v, sv_buf *out)
     sv_buf_addc(out, '}');
 }
 
-void sv_classic_piece(const sv_tg_view *v, sv_str text, sv_buf *out)
+static void classic_piece(const sv_tg_view *v, sv_str text, sv_buf *out)
 {
     static const char letters[] = "abdefghijklmnopqrstuvwxyz0123456789";
     uint8_t n;
@@ -432,7 +320,7 @@ void sv_classic_piece(const sv_tg_view *v, sv_str text, sv_buf *out)
     sv_buf_addf(out, ",\"p\":\"%.*s\"}", 1 + n % 32, letters);
 }
 
-bool sv_classic_last(const sv_tg_view *v, int i, sv_buf *out)
+static bool classic_last(const sv_tg_view *v, int i, sv_buf *out)
 {
     if (i > 0)
         return false;
@@ -442,7 +330,7 @@ bool sv_classic_last(const sv_tg_view *v, int i, sv_buf *out)
     return true;
 }
 
-void sv_classic_error(const sv_tg_view *v, int status, int code, const char *message, sv_buf *out)
+static void classic_error(const sv_tg_view *v, int status, int code, const char *message, sv_buf *out)
 {
     (void)v, (void)status;
     sv_buf_addf(out, "{\"error\":{\"code\":%d,\"message\":", code);
@@ -451,3 +339,5 @@ void sv_classic_error(const sv_tg_view *v, int status, int code, const char *mes
     sv_json_add_str(out, sv_str_of(message));
     sv_buf_adds(out, "}]}");
 }
+
+const sv_tg_dialect sv_tg_classic = {.whole = classic_whole, .piece = classic_piece, .last = classic_last, .error = classic_error};

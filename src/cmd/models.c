@@ -71,6 +71,16 @@ static void progress(const char *what, int64_t done, int64_t total, void *arg)
     fflush(stderr);
 }
 
+/* What it was found to be, in a sentence. */
+static void print_found(sv_catalogue *c, const char *id)
+{
+    SV_AUTO(sv_model_unrefp) const sv_model *m = NULL;
+    sv_err none = {0};
+    if (sv_catalogue_resolve(c, sv_str_of(id), &m, &none) == SV_OK)
+        printf("%s: a %s (%s, %.4g M parameters, %s), for %s\n", m->id, sv_model_kind_name(m->facts.kind), m->facts.arch, (double)m->facts.n_params / 1e6,
+               m->facts.weights, m->task);
+}
+
 static int bring(sv_catalogue *c, bool pull, const char *path, const char *id, bool link, sv_err *err)
 {
     meter m = {.last_ms = sv_mono_ms()};
@@ -83,7 +93,7 @@ static int bring(sv_catalogue *c, bool pull, const char *path, const char *id, b
     if (pull && !strstr(path, "://"))
         printf("%s is here already\n", path);
     else
-        printf("%s\n", id);
+        print_found(c, id);
     return 0;
 }
 

@@ -1,0 +1,239 @@
+/* task.c - the table of tasks, and the life of a call
+ *
+ *     sv_ai_run -> check -> run -> engine ... -> sv_ai_answer | sv_ai_fail | sv_ai_let_go
+ *                  |                                 |
+ *                  refused                           metered, freed
+ *
+ * A call that the client leaves, or that the daemon's end cuts off, is freed on the spot: its request of the engine is canceled and the task hears
+ * nothing. So tasks have no code for that, only what free_state does.
+ *
+ * Invariants:
+ *   1. While a call is in ai->calls its request is alive: on_close and every end free the call at once.
+ *   2. Each call meters once, in call_free, whatever way it ended: what was computed for a client that left is accounted too. */
+#include "ai/task.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "account/account.h"
+#include "ai/ai_impl.h"
+#include "base/log.h"
+#include "base/mem.h"
+
+#define KIND(k) (UINT32_C(1) << SV_KIND_##k)
+
+static const sv_task tasks[] = {
+    {.name = "Text Generation", .own_shape = "prompt-or-messages", .kinds = KIND(GENERATOR), .streams = true,
+     .check = sv_tg_check, .run = sv_tg_run, .describe = sv_tg_describe},
+    {.name = "Text Embeddings", .own_shape = "embeddings", .kinds = KIND(ENCODER),
+     .check = sv_embed_check, .run = sv_embed_run, .describe = sv_embed_describe},
+};
+
+const sv_task *sv_task_of(const sv_model *m)
+{
+    const sv_task *any = NULL;
+    for (size_t i = 0; i < SV_LEN(tasks); i++) {
+        if (strcmp(tasks[i].name, m->task) != 0)
+            continue;
+        if (tasks[i].shape && strcmp(tasks[i].shape, m->shape) == 0)
+            return &tasks[i];
+        if (!tasks[i].shape)
+            any = &tasks[i];
+    }
+    return any;
+}
+
+const sv_task *sv_task_of_kind(sv_model_kind kind)
+{
+    for (size_t i = 0; i < SV_LEN(tasks); i++)
+        if (tasks[i].kinds >> kind & 1)
+            return &tasks[i];
+    return NULL;
+}
+
+/* ---- what clients are told ---- */
+
+int sv_ai_status_of(int code)
+{
+    switch (code) {
+    case 3023: case 3041: case 5016: case 5018: case 5035: return 403;
+    case 3042: return 404;
+    case 5005: case 5019: return 405;
+    case 3007: case 3008: return 408;
+    case 3006: return 413;
+    case 3036: case 3040: return 429;
+    case 3043: return 500;
+    default: return code ? 400 : 0;
+    }
+}
+
+void sv_ai_req_id(const sv_req *r, char out[37])
+{
+    const char *h = sv_req_id(r);
+    snprintf(out, 37, "%.8s-%.4s-%.4s-%.4s-%.12s", h, h + 8, h + 12, h + 16, h + 20);
+}
+
+sv_ai_verdict sv_ai_judge(const sv_req *r, const sv_model *m, const sv_err *err)
+{
+    sv_ai_verdict v = {.code = err->api_code};
+    if (v.code == 0 && err->code == SV_ELIMIT && !err->ours)
+        v.code = 3040;
+    if (v.code == 0 && err->code == SV_EINVAL)
+        v.code = 5006;
+    if (v.code == 0 && err->code == SV_ETIMEDOUT)
+        v.code = 3007;
+    if (v.code != 0) {
+        v.status = sv_ai_status_of(v.code);
+        snprintf(v.message, sizeof v.message, "%s", err->msg);
+        return v;
+    }
+    static sv_log_gate gate;
+    if (sv_log_may(&gate, 30))
+        sv_log(SV_WARN, "ai.error", "id=%s model=%s rc=%s error='%s'", sv_req_id(r), m ? m->id : "-", sv_rc_name(err->code), err->msg);
+    bool again = err->code == SV_EIO || err->code == SV_ENOMEM; /* the engine is back in a moment, or another model leaves */
+    v.status = again ? 503 : 500;
+    v.code = err->code == SV_ENOMEM ? 3040 : 3043;
+    const char *what = err->code == SV_EIO ? "the engine stopped while it ran this request; try again"
+                       : err->code == SV_ENOMEM ? "not enough memory for this model now; try again"
+                                                : "this model does not load here; the log says why";
+    snprintf(v.message, sizeof v.message, "Internal server error: %s (request %s)", what, sv_req_id(r));
+    return v;
+}
+
+void sv_ai_refuse(sv_ai *ai, sv_req *r, const sv_err *err, const char *bad, const sv_surface *s)
+{
+    sv_ai_verdict v = sv_ai_judge(r, NULL, err);
+    sv_ai_count_refusal(ai, v.code);
+    s->refuse(r, v.status, v.code, v.message, bad);
+}
+
+/* ---- calls ---- */
+
+static void meter_end(const sv_ai_call *c)
+{
+    sv_meter *meter = sv_ai_meter(c->ai, c->model);
+    meter->in_flight--;
+    meter->n_errors += c->failed;
+    meter->tokens_in += c->usage.prompt_tokens;
+    meter->tokens_cached += c->usage.cached_tokens;
+    meter->tokens_out += c->usage.completion_tokens;
+    meter->neurons += sv_ai_neurons(c->model, &c->usage);
+}
+
+static void call_free(sv_ai_call *c)
+{
+    if (c->gen)
+        sv_gen_cancel(c->gen);
+    if (c->prev) { /* it ran */
+        meter_end(c);
+        *c->prev = c->next;
+        if (c->next)
+            c->next->prev = c->prev;
+    }
+    if (c->free_state)
+        c->free_state(c->state);
+    sv_model_unref(c->model);
+    free(c);
+}
+
+static void on_close(sv_req *r, void *arg)
+{
+    (void)r;
+    call_free(arg);
+}
+
+static void begin(sv_ai_call *c)
+{
+    sv_ai *ai = c->ai;
+    c->next = ai->calls;
+    c->prev = &ai->calls;
+    if (c->next)
+        c->next->prev = &c->next;
+    ai->calls = c;
+    sv_meter *meter = sv_ai_meter(ai, c->model);
+    meter->n_requests++;
+    meter->in_flight++;
+    sv_req_on_close(c->r, on_close, c);
+}
+
+sv_req *sv_ai_let_go(sv_ai_call *c)
+{
+    sv_req *r = c->r;
+    sv_req_on_close(r, NULL, NULL);
+    call_free(c);
+    return r;
+}
+
+void sv_ai_answer(sv_ai_call *c, sv_str json)
+{
+    bool envelope = c->surface->envelope;
+    sv_req_add_header(c->r, "cf-ai-req-id", c->req_id);
+    if (!envelope) {
+        sv_req_send(sv_ai_let_go(c), 200, "application/json", json);
+        return;
+    }
+    SV_AUTO(sv_buf_donep) sv_buf body;
+    sv_buf_init(&body, 0);
+    sv_buf_adds(&body, "{\"result\":");
+    sv_buf_add(&body, json.p, json.n);
+    sv_buf_adds(&body, ",\"success\":true,\"errors\":[],\"messages\":[]}");
+    sv_req_send(sv_ai_let_go(c), 200, "application/json", sv_buf_str(&body));
+}
+
+void sv_ai_answer_buf(sv_ai_call *c, const sv_buf *json)
+{
+    sv_err err = {0};
+    if (!json->failed) {
+        sv_ai_answer(c, (sv_str){json->p, json->n});
+        return;
+    }
+    sv_fail(&err, SV_ENOMEM, "no memory for the answer");
+    sv_ai_fail(c, &err);
+}
+
+void sv_ai_fail(sv_ai_call *c, const sv_err *err)
+{
+    sv_ai_verdict v = sv_ai_judge(c->r, c->model, err);
+    const sv_surface *s = c->surface;
+    c->failed = true;
+    sv_ai_count_refusal(c->ai, v.code);
+    s->refuse(sv_ai_let_go(c), v.status, v.code, v.message, "");
+}
+
+void sv_ai_cancel_all(sv_ai *ai)
+{
+    while (ai->calls)
+        call_free(ai->calls);
+}
+
+void sv_ai_run_task(sv_ai *ai, sv_req *r, const sv_model **m, const sv_task *task, const sv_ai_input *in, const sv_surface *s)
+{
+    sv_err err = {0};
+    const sv_principal *who = sv_req_user(r);
+    sv_ai_call *c = sv_xnew0(sv_ai_call);
+    *c = (sv_ai_call){.ai = ai, .r = r, .task = task, .model = SV_TAKE(*m), .surface = s, .tenant = who ? who->account_id : ""};
+    sv_ai_req_id(r, c->req_id);
+    if (in->bytes.p && !task->binary)
+        sv_fail_api(&err, SV_EINVAL, 5006, "Type mismatch of '/', the body is not a JSON object: %s has no binary input", task->name);
+    if (err.code != SV_OK || task->check(c, in, &err) != SV_OK) {
+        sv_ai_refuse(ai, r, &err, c->bad, s);
+        call_free(c);
+        return;
+    }
+    begin(c);
+    task->run(c);
+}
+
+void sv_ai_run(sv_ai *ai, sv_req *r, sv_str model_id, const sv_ai_input *in, const sv_surface *s)
+{
+    sv_err err = {0};
+    SV_AUTO(sv_model_unrefp) const sv_model *m = NULL;
+    const sv_task *task = NULL;
+    if (sv_catalogue_resolve(ai->catalogue, model_id, &m, &err) == SV_OK && !(task = sv_task_of(m)))
+        sv_fail_api(&err, SV_ENOENT, 5007, "No such model %s here: this release does not run the task %s", m->id, m->task);
+    if (err.code != SV_OK)
+        sv_ai_refuse(ai, r, &err, "model", s);
+    else
+        sv_ai_run_task(ai, r, &m, task, in, s);
+}
