@@ -13,7 +13,8 @@
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { Platform, command, events, request, root } from '../tests/harness.mjs';
+import { command, root } from '../tests/harness.mjs';
+import { serve, start, tiny_chat } from './engine_serve.mjs';
 import { ROUNDS, make, median, report } from './report.mjs';
 
 const QUICK = process.env.BENCH_QUICK === '1', ONLY = new RegExp(process.env.BENCH_ONLY ?? '');
@@ -21,7 +22,6 @@ const THREADS = [...new Set([1, os.cpus().length])];
 const LLAMACPP = process.env.SELVEDGE_BENCH_LLAMACPP, IK = process.env.SELVEDGE_BENCH_IK;
 export const TYPES = ['q8_0', 'q4_0', 'q4_k_m', 'bf16'];
 export const SHAPES = { '135m': { name: 'smollm-135m', weights: 106.2e6, head: 28.3e6 }, ...(QUICK ? {} : { '1b': { name: 'llama-1b', weights: 973.1e6, head: 262.7e6 } }) };
-const TINY = '@cf/selvedge/tiny-chat';
 const models = path.join(root, 'build/models');
 
 async function run(argv, limit_ms = 1_800_000) {
@@ -181,36 +181,16 @@ async function batch() {
 
 // ---- HTTP ----
 
-// The model that comes with the tree, over HTTP.
-async function tiny_chat() {
-  const p = await Platform.start();
-  const ask = async (prompt, max_tokens) => {
-    const start = performance.now();
-    const r = await request({ port: p.port, method: 'POST', path: `/client/v4/accounts/${p.account}/ai/run/${TINY}`, headers: { authorization: `Bearer ${p.token}` },
-      body: JSON.stringify({ prompt, raw: true, temperature: 3, seed: 1, max_tokens, stream: true }) });
-    let first = 0, usage;
-    for await (const e of events(r.stream)) {
-      first ||= performance.now() - start;
-      if (e !== '[DONE]') usage = JSON.parse(e).usage ?? usage;
-    }
-    return { first, total: performance.now() - start, usage };
-  };
-  try {
-    await ask('Hello.', 8);
-    const one = [], eight = [], prefill = [];
-    for (let i = 0; i < ROUNDS; i++) {
-      const a = await ask('The edge of a cloth', 256);
-      one.push((a.usage.completion_tokens - 1) / (a.total - a.first) * 1000);
-      const start = performance.now();
-      const all = await Promise.all(Array.from({ length: 8 }, (_, k) => ask(`${k} edges of a cloth`, 256)));
-      eight.push(all.reduce((n, x) => n + x.usage.completion_tokens, 0) / (performance.now() - start) * 1000);
-      const long = await ask(`${i} ${'the edge of the cloth is woven so that it does not fray '.repeat(22)}`, 1);
-      prefill.push(long.usage.prompt_tokens / long.first * 1000);
-    }
-    report('decode/tiny-chat bf16/1 stream', 'tokens/s', median(one));
-    report('decode/tiny-chat bf16/8 streams', 'tokens/s', median(eight));
-    report('prefill/tiny-chat bf16', 'tokens/s', median(prefill), { note: 'prompt tokens over time to first token, HTTP included' });
-  } finally { await p.stop(); }
+async function serving() {
+  const peer = { dir: LLAMACPP, peer: LLAMACPP && (await llamacpp()), quick: QUICK };
+  await tiny_chat();
+  if (ONLY.test('135m/q8_0')) await serve(await model('135m', 'q8_0'), '135m/q8_0', peer);
+}
+
+async function starts() {
+  const peer = { dir: LLAMACPP, peer: LLAMACPP && (await llamacpp()), quick: QUICK };
+  for (const shape of Object.keys(SHAPES))
+    if (ONLY.test(`${shape}/q8_0`)) await start(await model(shape, 'q8_0'), `${shape}/q8_0`, peer);
 }
 
 export async function engine_cases(wanted) {
@@ -218,5 +198,6 @@ export async function engine_cases(wanted) {
   await measure_limits();
   if (wanted('speed')) await speed();
   if (wanted('batch')) await batch();
-  if (wanted('serve')) await tiny_chat();
+  if (wanted('serve')) await serving();
+  if (wanted('start')) await starts();
 }
