@@ -119,6 +119,19 @@ static const sv_limit limits[SV_N_LIMITS] = {
     {SV_LIMIT_KV_BULK, "KV", "Pairs or keys of a bulk write or delete", 10000, "", 400, 10029, "10,000", "refused, nothing written"},
     {SV_LIMIT_KV_BULK_BYTES, "KV", "Body of a bulk write or delete", MIB(100), "bytes", 413, 10022, "100 MB", "refused, nothing written"},
 
+    {SV_LIMIT_QUEUES, "Queues", "Queues of an account", 10000, "", 400, 11007, "10,000", "create refused"},
+    {SV_LIMIT_QUEUE_MESSAGE_BYTES, "Queues", "Message", 128000, "bytes", 413, 10252, "128 KB", "refused"},
+    {SV_LIMIT_QUEUE_BATCH, "Queues", "Messages of a `sendBatch`, of a consumer's batch, of a pull", 100, "", 413, 10252, "100", "refused"},
+    {SV_LIMIT_QUEUE_BATCH_BYTES, "Queues", "Messages of a `sendBatch`, together; a consumer's batch ends at 256,000", 288000, "bytes", 413, 10252,
+     "256 KB", "refused"},
+    {SV_LIMIT_QUEUE_BACKLOG_BYTES, "Queues", "Backlog of a queue", 25000000000, "bytes", 429, 10253, "25 GB", "`send` throws"},
+    {SV_LIMIT_QUEUE_RETENTION_MS, "Queues", "Time that a queue keeps a message", 1209600000, "ms", 400, 100128, "14 days", "refused; older messages are deleted"},
+    {SV_LIMIT_QUEUE_DELAY_MS, "Queues", "Delay of a message or a retry", 86400000, "ms", 400, 10207, "24 hours", "refused"},
+    {SV_LIMIT_QUEUE_RETRIES, "Queues", "Retries of a message", 100, "", 400, 100127, "100", "refused; further ones go to the dead letter queue"},
+    {SV_LIMIT_QUEUE_WAIT_MS, "Queues", "Time for a batch to fill", 60000, "ms", 400, 100127, "60 s", "refused"},
+    {SV_LIMIT_QUEUE_CONCURRENCY, "Queues", "Batches of a queue at once", 250, "", 400, 100127, "250", "refused"},
+    {SV_LIMIT_QUEUE_VISIBILITY_MS, "Queues", "Lease of a pulled message", 43200000, "ms", 400, 100127, "12 hours", "refused"},
+
     {SV_LIMIT_CACHE_BYTES, "Cache API", "Cached responses of all Workers, together", MIB(2048), "bytes", 0, 0, "", "the least recently used go"},
     {SV_LIMIT_CACHE_ENTRY_BYTES, "Cache API", "One cached response", MIB(256), "bytes", 413, 0, "512 MB", "`cache.put()` fails"},
 

@@ -106,6 +106,17 @@ typedef enum sv_limit_id {
     SV_LIMIT_KV_BULK_GET,       /* keys */
     SV_LIMIT_KV_BULK,           /* pairs or keys of a bulk write or delete */
     SV_LIMIT_KV_BULK_BYTES,     /* body of one */
+    SV_LIMIT_QUEUES,            /* of an account */
+    SV_LIMIT_QUEUE_MESSAGE_BYTES,
+    SV_LIMIT_QUEUE_BATCH,       /* messages of a send, of a delivery, of a pull */
+    SV_LIMIT_QUEUE_BATCH_BYTES, /* of a send */
+    SV_LIMIT_QUEUE_BACKLOG_BYTES,
+    SV_LIMIT_QUEUE_RETENTION_MS,
+    SV_LIMIT_QUEUE_DELAY_MS,
+    SV_LIMIT_QUEUE_RETRIES,
+    SV_LIMIT_QUEUE_WAIT_MS,     /* for a batch to fill */
+    SV_LIMIT_QUEUE_CONCURRENCY, /* batches of a queue at once */
+    SV_LIMIT_QUEUE_VISIBILITY_MS,
     SV_LIMIT_CACHE_BYTES,       /* all cached responses of the node */
     SV_LIMIT_CACHE_ENTRY_BYTES, /* one of them */
     SV_LIMIT_RATE_KEYS,         /* that one account counts in one window */
