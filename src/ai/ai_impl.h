@@ -38,6 +38,9 @@ SV_MUST sv_rc sv_ai_parse(sv_str body, json_t **out, sv_err *err);
 void sv_ai_add_usage(sv_buf *out, const sv_usage *u);
 const char *sv_ai_finish_name(sv_finish f); /* "stop", "length" */
 
+/* The field contexts, [{text}, ...], as a new list of strings. */
+struct sv_fields;
+SV_MUST sv_rc sv_ai_contexts(struct sv_fields *f, json_t **out);
 /* Appends {"response":[{"id","score"}]} of the best `top` scores, best first; of equal ones the first. */
 void sv_ai_add_scores(sv_buf *out, const float *scores, int32_t n, int32_t top);
 

@@ -28,6 +28,10 @@ static const sv_task tasks[] = {
      .check = sv_tg_check, .run = sv_tg_run, .describe = sv_tg_describe},
     {.name = "Text Embeddings", .own_shape = "embeddings", .kinds = KIND(ENCODER),
      .check = sv_embed_check, .run = sv_embed_run, .describe = sv_embed_describe},
+    {.name = "Text Classification", .shape = "text-classification", .own_shape = "text-classification", .kinds = KIND(CLASSIFIER),
+     .check = sv_classify_check, .run = sv_classify_run, .describe = sv_classify_describe},
+    {.name = "Text Classification", .shape = "rerank", .own_shape = "rerank", .kinds = KIND(RERANKER),
+     .check = sv_rerank_check, .run = sv_classify_run, .describe = sv_rerank_describe},
 };
 
 const sv_task *sv_task_of(const sv_model *m)

@@ -103,5 +103,10 @@ sv_rc sv_embed_check(sv_ai_call *c, const sv_ai_input *in, sv_err *err); /* text
 sv_rc sv_embed_check_openai(sv_ai_call *c, const sv_ai_input *in, sv_err *err);
 void sv_embed_run(sv_ai_call *c);
 json_t *sv_embed_describe(const sv_model *m);
+sv_rc sv_classify_check(sv_ai_call *c, const sv_ai_input *in, sv_err *err); /* text_classification.c */
+sv_rc sv_rerank_check(sv_ai_call *c, const sv_ai_input *in, sv_err *err);
+void sv_classify_run(sv_ai_call *c); /* of both */
+json_t *sv_classify_describe(const sv_model *m);
+json_t *sv_rerank_describe(const sv_model *m);
 
 #endif

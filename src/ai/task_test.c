@@ -9,6 +9,8 @@
 #define BGE "@cf/baai/bge-small-en-v1.5"
 #define M3 "@cf/baai/bge-m3"
 #define OWN "me/embedder"
+#define SST "@cf/huggingface/distilbert-sst-2-int8"
+#define RERANKER "@cf/baai/bge-reranker-base"
 
 static node *real;
 static json_t *goldens;
@@ -34,6 +36,8 @@ static int start(void **state)
     bring("bert", BGE);
     bring("bert", OWN);
     bring("xlm-roberta", M3);
+    bring("distilbert", SST);
+    bring("xlm-roberta-reranker", RERANKER);
     return 0;
 }
 
@@ -212,6 +216,73 @@ static void inputs_that_are_none_are_refused_in_words(void **state)
     refused(post(real, ACCOUNT "/ai/run/@cf/leonardo/lucid-origin", "{\"prompt\":\"a\"}"), 400, 5007, "does not run the task Text-to-Image");
 }
 
+/* The first case of a golden with so many texts. */
+static const json_t *golden_case(const char *model, size_t n_texts)
+{
+    size_t i;
+    json_t *c;
+    json_array_foreach(json_object_get(json_object_get(goldens, model), "cases"), i, c)
+        if (json_array_size(json_object_get(c, "texts")) == n_texts)
+            return c;
+    fail_msg("no golden of %zu texts", n_texts);
+    return NULL;
+}
+
+static void a_text_gets_a_score_for_each_class(void **state)
+{
+    (void)state;
+    const json_t *c = golden_case("distilbert", 1), *logits = json_object_get(c, "logits");
+    SV_AUTO(sv_json_decrefp) json_t *body = json_pack("{s:O}", "text", at(json_object_get(c, "texts"), 0));
+    SV_AUTO(sv_freep) char *text = json_dumps(body, 0);
+    SV_AUTO(sv_json_decrefp) json_t *j = ok(post(real, ACCOUNT "/ai/run/" SST, text));
+    const json_t *r = json_object_get(j, "result");
+    double sum = 0;
+    assert_int_equal(json_array_size(r), json_array_size(logits));
+    for (size_t i = 0; i < json_array_size(logits); i++)
+        sum += exp(json_number_value(at(logits, i)));
+    for (size_t i = 0; i < json_array_size(logits); i++) {
+        assert_true(fabs(json_number_value(json_object_get(at(r, i), "score")) - exp(json_number_value(at(logits, i))) / sum) < 1e-4);
+        assert_non_null(sv_json_cstr(at(r, i), "label"));
+    }
+    refused(post(real, ACCOUNT "/ai/run/" SST, "{}"), 400, 5006, "required properties at '/' are 'text'");
+    refused(post(real, ACCOUNT "/ai/run/" SST, "{\"text\":\"\"}"), 400, 5006, "'/text' must have at least 1 character");
+    refused(post(real, ACCOUNT "/ai/run/" SST, "{\"text\":[\"a\"]}"), 400, 5006, "Type mismatch of '/text', 'array' not in 'string'");
+}
+
+static void contexts_are_ranked_by_the_query(void **state)
+{
+    (void)state;
+    const json_t *c = golden_case("xlm-roberta-reranker", 2), *texts = json_object_get(c, "texts");
+    SV_AUTO(sv_json_decrefp) json_t *body = json_pack("{s:O, s:[{s:O}, {s:s}, {s:s}]}", "query", at(texts, 0), "contexts", "text", at(texts, 1), "text", "river", "text", "a");
+    SV_AUTO(sv_freep) char *text = json_dumps(body, 0);
+    SV_AUTO(sv_json_decrefp) json_t *j = ok(post(real, ACCOUNT "/ai/run/" RERANKER, text));
+    const json_t *r = json_object_get(json_object_get(j, "result"), "response");
+    double want = 1 / (1 + exp(-json_number_value(at(json_object_get(c, "logits"), 0)))), last = 1;
+    bool seen = false;
+    assert_int_equal(json_array_size(r), 3);
+    for (size_t i = 0; i < 3; i++) {
+        double score = json_number_value(json_object_get(at(r, i), "score"));
+        assert_true(score <= last);
+        last = score;
+        if (json_integer_value(json_object_get(at(r, i), "id")) == 0) {
+            assert_true(fabs(score - want) < 1e-4);
+            seen = true;
+        }
+    }
+    assert_true(seen);
+    json_object_set_new(body, "top_k", json_integer(1));
+    SV_AUTO(sv_freep) char *top = json_dumps(body, 0);
+    SV_AUTO(sv_json_decrefp) json_t *one = ok(post(real, ACCOUNT "/ai/run/" RERANKER, top));
+    const json_t *best = json_object_get(json_object_get(one, "result"), "response");
+    assert_int_equal(json_array_size(best), 1);
+    assert_true(json_equal((json_t *)(uintptr_t)at(best, 0), (json_t *)(uintptr_t)at(r, 0)));
+    const char *run = ACCOUNT "/ai/run/" RERANKER;
+    refused(post(real, run, "{\"contexts\":[{\"text\":\"a\"}]}"), 400, 5006, "required properties at '/' are 'query'");
+    refused(post(real, run, "{\"query\":\"a\"}"), 400, 5006, "required properties at '/' are 'contexts'");
+    refused(post(real, run, "{\"query\":\"a\",\"contexts\":[]}"), 400, 5006, "1 to 100 items");
+    refused(post(real, run, "{\"query\":\"a\",\"contexts\":[{\"text\":\"a\"}],\"top_k\":0}"), 400, 5006, "'/top_k' must be >= 1");
+}
+
 static double metric(const char *name, const char *model)
 {
     SV_AUTO(sv_freep) char *key = sv_xasprintf("%s{model=\"%s\"} ", name, model);
@@ -253,6 +324,8 @@ int main(void)
         cmocka_unit_test(m3_scores_contexts_by_their_cosine),
         cmocka_unit_test(long_texts_are_cut_or_refused_as_the_model_says),
         cmocka_unit_test(inputs_that_are_none_are_refused_in_words),
+        cmocka_unit_test(a_text_gets_a_score_for_each_class),
+        cmocka_unit_test(contexts_are_ranked_by_the_query),
         cmocka_unit_test(tokens_of_texts_are_metered),
         cmocka_unit_test(schemas_and_lists_say_the_task),
     };

@@ -72,13 +72,14 @@ static sv_rc one_or_many(sv_fields *f, const char *key, const json_t *v, json_t 
     return SV_OK;
 }
 
-/* [{text}, ...] as a new list of strings. */
-static sv_rc contexts_of(sv_fields *f, json_t **out)
+sv_rc sv_ai_contexts(sv_fields *f, json_t **out)
 {
     const json_t *v = sv_field_of(f, "contexts");
     int64_t max = sv_limit_value(SV_LIMIT_AI_TEXTS);
     size_t i, n = json_array_size(v);
     json_t *c;
+    if (!v)
+        return sv_field_missing(f, "contexts");
     if (!json_is_array(v))
         return sv_field_mismatch(f, "contexts", v, "array");
     if (n == 0 || (int64_t)n > max)
@@ -112,12 +113,12 @@ static sv_rc check_m3(embed *e, sv_fields *f)
         return one_or_many(f, "text", v, &e->texts);
     }
     e->form = CONTEXTS;
-    if (contexts_of(f, &e->texts) != SV_OK || !sv_field_of(f, "query"))
+    if (sv_ai_contexts(f, &e->texts) != SV_OK || !sv_field_of(f, "query"))
         return f->err->code;
     if (sv_field_text(f, "query", &query) != SV_OK)
         return f->err->code;
     e->form = SCORES;
-    json_array_append(e->texts, sv_field_of(f, "query") ? json_object_get(f->obj, "query") : NULL);
+    json_array_append(e->texts, json_object_get(f->obj, "query"));
     return SV_OK;
 }
 
