@@ -136,6 +136,15 @@ static const sv_limit limits[SV_N_LIMITS] = {
     {SV_LIMIT_CACHE_ENTRY_BYTES, "Cache API", "One cached response", MIB(256), "bytes", 413, 0, "512 MB", "`cache.put()` fails"},
 
     {SV_LIMIT_RATE_KEYS, "Rate limits", "Keys that an account counts in one window", 1000000, "", 0, 0, "", "further ones pass uncounted"},
+
+    {SV_LIMIT_AE_INDEX_BYTES, "Analytics Engine", "Index of a point", 96, "bytes", 0, 0, "96", "`writeDataPoint()` throws"},
+    {SV_LIMIT_AE_BLOB_BYTES, "Analytics Engine", "Blobs of a point, together", 16000, "bytes", 0, 0, "16 KB", "`writeDataPoint()` throws"},
+    {SV_LIMIT_AE_BATCH, "Analytics Engine", "Points that the binding sends in one call", 250, "", 400, 10000, "", "sent in several calls"},
+    {SV_LIMIT_AE_POINTS, "Analytics Engine", "Points kept of an account", 10000000, "", 0, 0, "", "the oldest go"},
+    {SV_LIMIT_AE_KEEP_MS, "Analytics Engine", "Age of a point", (int64_t)92 * 86400 * 1000, "ms", 0, 0, "three months", "it goes"},
+    {SV_LIMIT_AE_SQL_BYTES, "Analytics Engine", "A query", KIB(64), "bytes", 400, 10000, "", "refused"},
+    {SV_LIMIT_AE_QUERY_MS, "Analytics Engine", "Time of a query", 10000, "ms", 422, 10000, "", "ended"},
+    {SV_LIMIT_AE_RESULT_BYTES, "Analytics Engine", "Answer to a query", MIB(16), "bytes", 422, 10000, "", "ended"},
 };
 
 const sv_limit *sv_limits(size_t *n)

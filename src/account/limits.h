@@ -120,6 +120,15 @@ typedef enum sv_limit_id {
     SV_LIMIT_CACHE_BYTES,       /* all cached responses of the node */
     SV_LIMIT_CACHE_ENTRY_BYTES, /* one of them */
     SV_LIMIT_RATE_KEYS,         /* that one account counts in one window */
+    /* Analytics Engine */
+    SV_LIMIT_AE_INDEX_BYTES,
+    SV_LIMIT_AE_BLOB_BYTES,     /* all blobs of a point */
+    SV_LIMIT_AE_BATCH,          /* points of one call; the binding sends what a turn of the Worker wrote in such calls */
+    SV_LIMIT_AE_POINTS,         /* kept of an account */
+    SV_LIMIT_AE_KEEP_MS,
+    SV_LIMIT_AE_SQL_BYTES,
+    SV_LIMIT_AE_QUERY_MS,
+    SV_LIMIT_AE_RESULT_BYTES,
     SV_N_LIMITS,
 } sv_limit_id;
 

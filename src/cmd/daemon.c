@@ -22,6 +22,7 @@
 #include "account/ratelimit.h"
 #include "ai/ai.h"
 #include "ai/catalogue.h"
+#include "analytics/analytics.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/loop.h"
@@ -61,6 +62,7 @@ typedef struct daemon_ctx {
     sv_cache_http cache_http;
     sv_kvs_http kv_http;
     sv_vectorize *vectorize;
+    sv_analytics *analytics;
     sv_workers *workers;
     sv_runtime *runtime;
     sv_http *api, *bindings;
@@ -204,6 +206,8 @@ static void add_routes(daemon_ctx *d)
     sv_cache_binding_routes(d->bindings, &d->cache_http);
     sv_vectorize_rest_routes(d->api, d->vectorize);
     sv_vectorize_binding_routes(d->bindings, d->vectorize);
+    sv_analytics_rest_routes(d->api, d->analytics);
+    sv_analytics_binding_routes(d->bindings, d->analytics);
     sv_outbound_routes(d->bindings, d->outward);
 }
 
@@ -223,7 +227,7 @@ static sv_rc binding_exists(void *ctx, const char *kind, const char *id, const c
         return sv_d1_find(d->d1, account_id, sv_str_of(id), NULL, err);
     if (strcmp(kind, "kv_namespace") == 0)
         return sv_kvs_ns_find(d->kv, sv_str_of(account_id), sv_str_of(id), &ns, err);
-    if (strcmp(kind, "ratelimit") == 0) /* its namespace is only a name */
+    if (strcmp(kind, "ratelimit") == 0 || strcmp(kind, "analytics_engine") == 0) /* its namespace, its dataset is only a name */
         return SV_OK;
     if (strcmp(kind, "vectorize") == 0) {
         SV_AUTO(sv_json_decrefp) json_t *index = NULL;
@@ -247,6 +251,8 @@ static sv_rc open_stores(daemon_ctx *d, const daemon_args *a, const char *run_di
     d->d1_http = sv_d1_http_new(d->d1, d->loop, d->jobs);
     if (sv_kvs_open(&d->kv, a->data, err) != SV_OK)
         return sv_wrap(err, "KV");
+    if (sv_analytics_open(&d->analytics, a->data, err) != SV_OK)
+        return sv_wrap(err, "Analytics Engine");
     d->ratelimit = sv_ratelimit_new((size_t)sv_limit_value(SV_LIMIT_RATE_KEYS));
     if (sv_cache_open(&d->cache, a->data, sv_limit_value(SV_LIMIT_CACHE_BYTES), sv_limit_value(SV_LIMIT_CACHE_ENTRY_BYTES), err) != SV_OK)
         return sv_wrap(err, "cache");
@@ -324,6 +330,7 @@ static void close_all(daemon_ctx *d)
     sv_cache_close(d->cache);
     sv_ratelimit_free(d->ratelimit);
     sv_vectorize_close(d->vectorize);
+    sv_analytics_close(d->analytics);
     sv_catalogue_close(d->catalogue);
     sv_accounts_close(d->accounts);
     sv_loop_free(d->loop);

@@ -37,7 +37,47 @@ static const char ratelimit_js[] =
     "}\n"
     "export default (env) => new RateLimit(env);\n";
 
+/* env.NAME of an Analytics Engine dataset. writeDataPoint() returns nothing and waits for nothing: what a turn of the Worker wrote goes
+ * out behind it, together, and keeps the request alive until it is written. */
+static const char analytics_js[] =
+    "import workers from 'cloudflare-internal:workers';\n"
+    "const must = (good, text) => { if (!good) throw new TypeError(`writeDataPoint(): ${text}`); };\n"
+    "const list = (event, member, max) => {\n"
+    "  const l = event[member] ?? [];\n"
+    "  must(Array.isArray(l), `${member} must be an array.`);\n"
+    "  must(l.length <= max, `Maximum of ${max} ${member} supported.`);\n"
+    "  return l;\n"
+    "};\n"
+    "const encoder = new TextEncoder(), decoder = new TextDecoder();\n"
+    "const text = (v) => v === null || v === undefined ? null : v instanceof ArrayBuffer || ArrayBuffer.isView(v) ? decoder.decode(v) : `${v}`;\n"
+    "const bytes = (v) => v === null ? 0 : encoder.encode(v).length;\n"
+    "class Dataset {\n"
+    "  #fetcher; #points = [];\n"
+    "  constructor(env) { this.#fetcher = env.fetcher; }\n"
+    "  writeDataPoint(event = {}) {\n"
+    "    must(typeof event === 'object' && event !== null, 'the data point must be an object.');\n"
+    "    const indexes = list(event, 'indexes', 1).map(text), blobs = list(event, 'blobs', 20).map(text), doubles = list(event, 'doubles', 20).map(Number);\n"
+    "    must(indexes.every((v) => bytes(v) <= 96), 'Size of indexes[0] exceeds 96 bytes.');\n"
+    "    must(blobs.reduce((sum, v) => sum + bytes(v), 0) <= 16000, 'Cumulative size of blobs exceeds 16000 bytes.');\n"
+    "    this.#points.push({ indexes, blobs, doubles });\n"
+    "    if (this.#points.length === 1) workers.waitUntil(this.#send());\n"
+    "  }\n"
+    "  async #send() {\n"
+    "    await null;\n"
+    "    const points = this.#points;\n"
+    "    this.#points = [];\n"
+    "    for (let i = 0; i < points.length; i += 250) {\n"
+    "      const res = await this.#fetcher.fetch('http://analytics/write', { method: 'POST', body: JSON.stringify({ points: points.slice(i, i + 250) }) });\n"
+    "      await res.arrayBuffer();\n"
+    "    }\n"
+    "  }\n"
+    "}\n"
+    "export default (env) => new Dataset(env);\n";
+
 static const sv_product products[] = {
+    {.kind = "analytics_engine", .id = "dataset", .route = "ae",
+     .before = "wrapped = (moduleName = \"selvedge-internal:analytics\", innerBindings = [(name = \"fetcher\", service = ", .after = ")])",
+     .module = "selvedge-internal:analytics", .script = analytics_js},
     {.kind = "d1", .id = "id", .route = "d1",
      .before = "wrapped = (moduleName = \"cloudflare-internal:d1-api\", innerBindings = [(name = \"fetcher\", service = ", .after = ")])"},
     {.kind = "kv_namespace", .id = "namespace_id", .route = "kv", .before = "kvNamespace = ", .after = ""},
