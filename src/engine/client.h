@@ -106,7 +106,8 @@ typedef struct sv_encode_opts {
 SV_MUST sv_rc sv_engine_encode(sv_gen **out, sv_engine_client *c, const sv_encode_opts *opts, sv_err *err);
 
 /* Counters of the engine process, as JSON: {"pid","threads","connections","draining","models":[{"path","state","n_active","n_queued","n_jobs",
- * "kv_pages_used","kv_pages_cached","kv_pages","cached_tokens","preempted","tokens","steps","rows"}],"queue","tokens","steps","cancelled"};
+ * "kv_pages_used","kv_pages_cached","kv_pages","cached_tokens","preempted","tokens","steps","rows"}],"queue","tokens","steps","cancelled","encoders":[{"path",
+ * "state","n_jobs","texts","tokens","batches"}]};
  * state is loading, ready, stopping or failed (then with "error"). done_fn once. */
 void sv_engine_stats(sv_engine_client *c, void (*done_fn)(const json_t *stats_or_null, void *arg), void *arg);
 

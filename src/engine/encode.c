@@ -1,8 +1,14 @@
 /* encode.c - requests to text encoders
  *
- * Each model has a thread, which tokenizes and computes. A batch takes one text of each request in turn until its rows are full: a request of one
- * text does not wait for one of a hundred, and texts of different users share a pass over the weights. The compute pool is taken anew for each
- * layer, so a long generation and a batch alternate in steps of some ten milliseconds.
+ * Each model has a thread, which tokenizes and computes. A batch is packed text by text: the next one is of the tenant that has been served the
+ * fewest tokens, and there of the request whose turn was longest ago. So a request of one text does not wait for one of a hundred, a tenant with a
+ * hundred requests does not delay another's one, and texts of all of them share a pass over the weights, without padding. A text is tokenized when
+ * its turn comes, no sooner: a hundred long ones cost others nothing before.
+ *
+ * A tenant without requests is forgotten; one that comes (again) begins where the least served of the present ones is, so that nobody saves up
+ * turns by waiting.
+ *
+ * The compute pool is taken anew for each layer, so a long generation and a batch alternate in steps of some ten milliseconds.
  *
  * Invariants:
  *   1. The loop owns the list of models and n_jobs; the thread owns everything it took from the queue, until it posts it back as a mail.
@@ -11,6 +17,7 @@
 #include "engine/encode.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -20,9 +27,16 @@
 #include "models/encoder.h"
 #include "models/files.h"
 
-enum { BATCH_ROWS = 512, MAX_LIVE = 64, TICK_MS = 1000, RETRY_MS = 5000, MAX_LABELS_BYTES = 1 << 20 };
+enum { BATCH_ROWS = 512, TICK_MS = 1000, RETRY_MS = 5000, MAX_LABELS_BYTES = 1 << 20 };
 
-typedef struct enc_text { size_t at; int32_t n, n_first; } enc_text; /* of j->tokens */
+typedef struct enc_text { size_t at; int32_t n, n_first; } enc_text; /* of j->tokens; n 0: not tokenized yet */
+
+typedef struct enc_lane { /* of a tenant with live requests */
+    struct enc_lane *next;
+    char tenant[SV_WIRE_MAX_TENANT];
+    int64_t served; /* tokens */
+    int32_t n_jobs;
+} enc_lane;
 
 typedef struct enc_model {
     struct enc_model *next;
@@ -39,9 +53,14 @@ typedef struct enc_model {
     sv_encoder *encoder;
     sv_encoder_ws *ws;
     sv_buf labels;
-    sv_encode *live[MAX_LIVE];
-    int32_t n_live, turn;
+    sv_encode **live; /* [max_queued] */
+    int32_t n_live;
+    enc_lane *lanes;
+    int64_t turn;
     sv_err broken; /* why it did not load; inv. 3 */
+    /* written by the thread, read by the loop */
+    _Atomic bool loaded;
+    _Atomic int64_t n_texts, n_tokens, n_batches;
 } enc_model;
 
 struct sv_encoders {
@@ -88,8 +107,7 @@ static sv_str str_of(const json_t *s) { return (sv_str){json_string_value(s), js
 static sv_rc prepare(enc_model *m, sv_encode *j, sv_err *err)
 {
     const sv_encoder_info *info = sv_encoder_get_info(m->encoder);
-    size_t i, n = json_array_size(j->req.texts);
-    const json_t *t;
+    size_t n = json_array_size(j->req.texts);
     bool scores = j->req.want == SV_ENCODE_LOGITS;
     if (scores && info->n_labels == 0)
         return sv_fail(err, SV_EINVAL, "this model has no classes: it makes vectors");
@@ -100,18 +118,22 @@ static sv_rc prepare(enc_model *m, sv_encode *j, sv_err *err)
     j->out = sv_try_calloc(n * (size_t)j->vectors.dim, sizeof *j->out);
     if (!j->texts || !j->out)
         return sv_fail(err, SV_ENOMEM, "no memory for %zu vectors", n);
-    json_array_foreach(j->req.texts, i, t) {
-        sv_str pair = str_of(json_array_get(t, 1));
-        bool is_pair = json_is_array(t);
-        sv_encoder_text text = {.text = str_of(is_pair ? json_array_get(t, 0) : t), .pair = is_pair ? &pair : NULL, .max_tokens = j->req.max_tokens,
-                                .cut = j->req.cut};
-        j->texts[i].at = j->tokens.n;
-        if (sv_encoder_tokens(m->encoder, &text, &j->tokens, &j->texts[i].n_first, err) != SV_OK)
-            return err->code;
-        j->texts[i].n = (int32_t)(j->tokens.n - j->texts[i].at);
-    }
-    j->vectors.n_tokens = (int32_t)j->tokens.n;
     j->vectors.v = j->out;
+    return SV_OK;
+}
+
+static sv_rc tokenize(enc_model *m, sv_encode *j, int32_t i, sv_err *err)
+{
+    const json_t *t = json_array_get(j->req.texts, (size_t)i);
+    bool is_pair = json_is_array(t);
+    sv_str pair = str_of(json_array_get(t, 1));
+    sv_encoder_text text = {.text = str_of(is_pair ? json_array_get(t, 0) : t), .pair = is_pair ? &pair : NULL, .max_tokens = j->req.max_tokens,
+                            .cut = j->req.cut};
+    j->texts[i].at = j->tokens.n;
+    if (sv_encoder_tokens(m->encoder, &text, &j->tokens, &j->texts[i].n_first, err) != SV_OK)
+        return err->code;
+    j->texts[i].n = (int32_t)(j->tokens.n - j->texts[i].at);
+    j->vectors.n_tokens = (int32_t)j->tokens.n;
     return SV_OK;
 }
 
@@ -125,33 +147,88 @@ static void normalise(float *v, int32_t n)
         v[i] *= by;
 }
 
-static void drop(enc_model *m, int32_t i)
+/* --- whose turn it is --------------------------------------------------------------------------------------------- */
+
+static enc_lane *lane_of(enc_model *m, const char *tenant)
 {
-    finish(m, m->live[i]);
-    memmove(m->live + i, m->live + i + 1, (size_t)(--m->n_live - i) * sizeof *m->live);
+    int64_t least = INT64_MAX;
+    for (enc_lane *l = m->lanes; l; l = l->next) {
+        if (strcmp(l->tenant, tenant) == 0)
+            return l;
+        least = l->served < least ? l->served : least;
+    }
+    enc_lane *l = sv_xnew0(enc_lane);
+    l->served = m->lanes ? least : 0;
+    snprintf(l->tenant, sizeof l->tenant, "%s", tenant);
+    l->next = m->lanes;
+    m->lanes = l;
+    return l;
 }
 
-/* One text of each request in turn; only texts of one kind of answer share a batch. */
+static void lane_leave(enc_model *m, enc_lane *lane)
+{
+    enc_lane **at = &m->lanes;
+    if (--lane->n_jobs > 0)
+        return;
+    while (*at != lane)
+        at = &(*at)->next;
+    *at = lane->next;
+    free(lane);
+}
+
+static void drop(enc_model *m, int32_t i)
+{
+    sv_encode *j = m->live[i];
+    memmove(m->live + i, m->live + i + 1, (size_t)(--m->n_live - i) * sizeof(sv_encode *));
+    lane_leave(m, j->lane);
+    finish(m, j);
+}
+
+/* Of the requests with texts left; NULL: none fits. */
+static sv_encode *next_job(const enc_model *m, const sv_encode_want *want)
+{
+    sv_encode *best = NULL;
+    for (int32_t i = 0; i < m->n_live; i++) {
+        sv_encode *j = m->live[i];
+        if (j->err.code != SV_OK || j->n_begun == j->vectors.n || (want && j->req.want != *want))
+            continue;
+        if (!best || j->lane->served < best->lane->served || (j->lane->served == best->lane->served && j->turn < best->turn))
+            best = j;
+    }
+    return best;
+}
+
+/* Only texts of one kind of answer share a batch. The first one always fits. */
 static int32_t pack(enc_model *m, sv_encoder_seq *seqs, sv_encode **of, sv_encode_want *want)
 {
-    int32_t n = 0, rows = 0, misses = 0;
-    while (misses < m->n_live && n < SV_ENCODER_MAX_SEQS) {
-        sv_encode *j = m->live[m->turn++ % m->n_live];
-        const enc_text *t = j->n_begun < j->vectors.n ? &j->texts[j->n_begun] : NULL;
-        if (!t || (n > 0 && (j->req.want != *want || rows + t->n > BATCH_ROWS))) {
-            misses++;
-            continue;
-        }
-        misses = 0;
+    int32_t n = 0, rows = 0, i_text[SV_ENCODER_MAX_SEQS];
+    sv_encode *j;
+    while (n < SV_ENCODER_MAX_SEQS && (j = next_job(m, n > 0 ? want : NULL))) {
+        const enc_text *t = &j->texts[j->n_begun];
+        if (t->n == 0 && tokenize(m, j, j->n_begun, &j->err) != SV_OK)
+            continue; /* it ends when this batch has */
+        if (n > 0 && rows + t->n > BATCH_ROWS)
+            break;
         *want = j->req.want;
         of[n] = j;
-        seqs[n++] = (sv_encoder_seq){.tokens = j->tokens.v + t->at, .n_tokens = t->n, .n_first = t->n_first,
-                                     .out = j->out + (size_t)j->n_begun++ * (size_t)j->vectors.dim};
+        i_text[n++] = j->n_begun++;
+        j->turn = ++m->turn;
+        j->lane->served += t->n;
         rows += t->n;
     }
-    m->turn %= 1 << 20;
+    for (int32_t i = 0; i < n; i++) { /* tokens may have moved until here */
+        const enc_text *t = &of[i]->texts[i_text[i]];
+        j = of[i];
+        seqs[i] = (sv_encoder_seq){.tokens = j->tokens.v + t->at, .n_tokens = t->n, .n_first = t->n_first,
+                                   .out = j->out + (size_t)i_text[i] * (size_t)j->vectors.dim};
+    }
+    atomic_fetch_add(&m->n_texts, n);
+    atomic_fetch_add(&m->n_tokens, rows);
+    atomic_fetch_add(&m->n_batches, n > 0);
     return n;
 }
+
+/* --- batches ------------------------------------------------------------------------------------------------------ */
 
 static void batch(enc_model *m)
 {
@@ -185,6 +262,8 @@ static void take(enc_model *m, sv_encode *j)
     else if (atomic_load(&j->cancel) || m->table->closing)
         (void)sv_fail(&j->err, SV_ECANCELED, "canceled");
     else if (prepare(m, j, &j->err) == SV_OK) {
+        j->lane = lane_of(m, j->req.tenant);
+        j->lane->n_jobs++;
         m->live[m->n_live++] = j;
         return;
     }
@@ -213,8 +292,9 @@ static void *model_main(void *arg)
     enc_model *m = arg;
     if (load(m, &m->broken) != SV_OK)
         sv_log(SV_WARN, "engine.encoder.failed", "path='%s' error='%s'", m->path, m->broken.msg);
+    atomic_store(&m->loaded, true);
     for (;;) {
-        sv_encode *j = m->n_live < MAX_LIVE ? sv_queue_take(m->queue, m->n_live > 0 ? 0 : -1) : NULL;
+        sv_encode *j = m->n_live < m->table->o.max_queued ? sv_queue_take(m->queue, m->n_live > 0 ? 0 : -1) : NULL;
         if (j) {
             take(m, j);
             continue;
@@ -242,10 +322,12 @@ static void model_free(enc_model *m)
     while (*at != m)
         at = &(*at)->next;
     *at = m->next;
+    sv_room_give(m->table->o.room, m->n_bytes);
     sv_encoder_ws_free(m->ws);
     sv_encoder_close(m->encoder);
     sv_buf_done(&m->labels);
     sv_queue_free(m->queue);
+    free(m->live);
     free(m->path);
     free(m);
 }
@@ -261,47 +343,28 @@ static void tick(void *arg)
     sv_timer_set(t->tick, TICK_MS);
 }
 
-sv_encoders *sv_encoders_new(sv_loop *loop, sv_compute *compute, const sv_encoders_opts *opts)
-{
-    sv_encoders *t = sv_xnew0(sv_encoders);
-    t->loop = loop;
-    t->compute = compute;
-    t->o = *opts;
-    t->o.model_bytes = opts->model_bytes ? opts->model_bytes : (size_t)8 << 30;
-    t->o.idle_ms = opts->idle_ms > 0 ? opts->idle_ms : 15 * 60 * 1000;
-    t->o.max_queued = opts->max_queued > 0 ? opts->max_queued : 256;
-    t->tick = sv_timer_new(loop, tick, t);
-    sv_timer_set(t->tick, TICK_MS);
-    return t;
-}
-
 /* What was no matter of the file: memory, handles. */
 static bool worth_a_retry(const enc_model *m)
 {
     return m->n_jobs == 0 && m->broken.code != SV_OK && m->broken.code != SV_EFORMAT && sv_mono_ms() - m->used_ms > RETRY_MS;
 }
 
-/* Idle models go, those used least recently first, until one of n_bytes fits. */
-static sv_rc make_room(sv_encoders *t, size_t n_bytes, sv_err *err)
+static enc_model *oldest(const sv_encoders *t)
 {
-    if (n_bytes > t->o.model_bytes)
-        return sv_fail(err, SV_ELIMIT, "the model does not fit into memory: its files have %zu MiB, and the engine has %zu MiB for text encoders", n_bytes >> 20,
-                       t->o.model_bytes >> 20);
-    for (;;) {
-        enc_model *idle = NULL;
-        size_t used = 0;
-        for (enc_model *m = t->models; m; m = m->next) {
-            used += m->n_bytes;
-            if (m->n_jobs == 0 && (!idle || m->used_ms < idle->used_ms))
-                idle = m;
-        }
-        if (used <= t->o.model_bytes - n_bytes)
-            return SV_OK;
-        if (!idle)
-            return sv_fail_api(err, SV_ELIMIT, 3040, "out of capacity: the models in use leave no room for another one");
-        model_free(idle);
-    }
+    enc_model *idle = NULL;
+    for (enc_model *m = t->models; m; m = m->next)
+        if (m->n_jobs == 0 && (!idle || m->used_ms < idle->used_ms))
+            idle = m;
+    return idle;
 }
+
+static int64_t oldest_idle(void *arg)
+{
+    const enc_model *m = oldest(arg);
+    return m ? m->used_ms : INT64_MAX;
+}
+
+static void drop_oldest(void *arg) { model_free(oldest(arg)); }
 
 static sv_rc find_model(sv_encoders *t, enc_model **out, const char *path, sv_err *err)
 {
@@ -323,15 +386,30 @@ static sv_rc find_model(sv_encoders *t, enc_model **out, const char *path, sv_er
         return err->code;
     size_t n_bytes = files.n_bytes;
     sv_model_files_done(&files);
-    if (make_room(t, n_bytes, err) != SV_OK)
+    if (sv_room_take(t->o.room, n_bytes, err) != SV_OK)
         return err->code;
     enc_model *m = *out = sv_xnew0(enc_model);
     *m = (enc_model){.next = t->models, .table = t, .path = sv_xstrdup(path), .mtime = st.st_mtim, .ino = st.st_ino, .n_bytes = n_bytes};
     m->queue = sv_queue_new((size_t)t->o.max_queued + 1);
+    m->live = sv_xcalloc((size_t)t->o.max_queued, sizeof *m->live);
     sv_buf_init(&m->labels, MAX_LABELS_BYTES);
     t->models = m;
     m->thread = sv_thread_start("encoder", model_main, m);
     return SV_OK;
+}
+
+sv_encoders *sv_encoders_new(sv_loop *loop, sv_compute *compute, const sv_encoders_opts *opts)
+{
+    sv_encoders *t = sv_xnew0(sv_encoders);
+    t->loop = loop;
+    t->compute = compute;
+    t->o = *opts;
+    t->o.idle_ms = opts->idle_ms > 0 ? opts->idle_ms : 15 * 60 * 1000;
+    t->o.max_queued = opts->max_queued > 0 ? opts->max_queued : 256;
+    sv_room_join(t->o.room, &(sv_room_user){.oldest = oldest_idle, .drop = drop_oldest, .arg = t});
+    t->tick = sv_timer_new(loop, tick, t);
+    sv_timer_set(t->tick, TICK_MS);
+    return t;
 }
 
 sv_rc sv_encoders_submit(sv_encoders *t, sv_encode *j, sv_err *err)
@@ -344,6 +422,25 @@ sv_rc sv_encoders_submit(sv_encoders *t, sv_encode *j, sv_err *err)
         return sv_fail_api(err, SV_ELIMIT, 3040, "out of capacity: %d requests wait for this model already", m->n_jobs);
     m->n_jobs++;
     return SV_OK;
+}
+
+void sv_encoders_add_stats(const sv_encoders *t, sv_buf *out)
+{
+    sv_buf_adds(out, "\"encoders\":[");
+    for (const enc_model *m = t->models; m; m = m->next) {
+        bool loaded = atomic_load(&m->loaded), failed = loaded && m->broken.code != SV_OK;
+        sv_buf_adds(out, m == t->models ? "{\"path\":" : ",{\"path\":");
+        sv_json_add_str(out, sv_str_of(m->path));
+        sv_buf_addf(out, ",\"state\":\"%s\",\"n_jobs\":%d", failed ? "failed" : loaded ? "ready" : "loading", m->n_jobs);
+        sv_buf_addf(out, ",\"texts\":%lld,\"tokens\":%lld,\"batches\":%lld", (long long)atomic_load(&m->n_texts), (long long)atomic_load(&m->n_tokens),
+                    (long long)atomic_load(&m->n_batches));
+        if (failed) {
+            sv_buf_adds(out, ",\"error\":");
+            sv_json_add_str(out, sv_str_of(m->broken.msg));
+        }
+        sv_buf_addc(out, '}');
+    }
+    sv_buf_addc(out, ']');
 }
 
 static void stop_when_quiet(sv_encoders *t)
@@ -368,6 +465,7 @@ sv_encoders *sv_encoders_free(sv_encoders *t)
         }
     while (t->models)
         model_free(t->models);
+    sv_room_leave(t->o.room, t);
     free(t);
     return NULL;
 }

@@ -14,20 +14,20 @@
 
 #define MODEL SV_SOURCE_ROOT "/tests/reference/encoders/distilbert"
 
-enum { N = 5 };
+enum { N = 5, MANY = 102 };
 static sv_loop *loop;
-static int n_ended;
-static sv_encode *ended_jobs[N];
+static int n_ended, n_wanted = N;
+static sv_encode *ended_jobs[MANY];
 
 static void on_end(sv_encode *j) { ended_jobs[j->id] = j; n_ended++; }
 static void on_batch(void *arg)
 {
     (void)arg;
-    if (n_ended == N)
+    if (n_ended == n_wanted)
         sv_loop_stop(loop);
 }
 
-static sv_encode *job(uint32_t id, const char *path, sv_encode_want want, const char *texts, bool cut)
+static sv_encode *job_of(const char *tenant, uint32_t id, const char *path, sv_encode_want want, const char *texts, bool cut)
 {
     sv_encode *j = sv_xnew0(sv_encode);
     sv_err err = {0};
@@ -36,12 +36,17 @@ static sv_encode *job(uint32_t id, const char *path, sv_encode_want want, const 
     size_t used;
     SV_AUTO(sv_json_decrefp) json_t *list = json_loads(texts, 0, NULL);
     sv_buf_init(&b, 0);
-    assert_int_equal(sv_wire_add_encode(&b, id + 1, &(sv_encode_opts){.model_path = path, .tenant = "t", .texts = list, .want = want, .cut = cut}, &err), SV_OK);
+    assert_int_equal(sv_wire_add_encode(&b, id + 1, &(sv_encode_opts){.model_path = path, .tenant = tenant, .texts = list, .want = want, .cut = cut}, &err), SV_OK);
     assert_int_equal(sv_wire_parse(&f, &used, sv_buf_str(&b), &err), SV_OK);
     assert_int_equal(sv_wire_get_encode(&j->req, &f, &err), SV_OK);
     sv_buf_done(&b);
     j->id = id;
     return j;
+}
+
+static sv_encode *job(uint32_t id, const char *path, sv_encode_want want, const char *texts, bool cut)
+{
+    return job_of("t", id, path, want, texts, cut);
 }
 
 static void alone(float *out, const char *text)
@@ -68,7 +73,8 @@ static void requests_share_batches_and_each_gets_its_own_end(void **state)
     float want[2], got[2];
     loop = sv_loop_new();
     sv_compute *c = sv_compute_new(2);
-    sv_encoders *t = sv_encoders_new(loop, c, &(sv_encoders_opts){.on_end = on_end, .on_batch = on_batch});
+    sv_room *room = sv_room_new(0);
+    sv_encoders *t = sv_encoders_new(loop, c, &(sv_encoders_opts){.room = room, .on_end = on_end, .on_batch = on_batch});
     sv_encode *jobs[N] = {
         job(0, MODEL, SV_ENCODE_LOGITS, "[\"this film is great\", \"x\", [\"a river\", \"stone\"]]", true),
         job(1, MODEL, SV_ENCODE_MEAN, "[\"bread and water\", \"music\"]", true),
@@ -97,6 +103,7 @@ static void requests_share_batches_and_each_gets_its_own_end(void **state)
     assert_int_equal(sv_encoders_submit(t, jobs[0] = job(0, "/nowhere", SV_ENCODE_MEAN, "[\"x\"]", true), &err), SV_ENOENT);
     sv_encode_free(jobs[0]);
     sv_encoders_free(t);
+    sv_room_free(room);
     sv_compute_free(c);
     sv_loop_free(loop);
 }
@@ -114,11 +121,11 @@ static void models_in_use_stay_and_idle_ones_make_room(void **state)
     sv_err err = {0};
     sv_model_files files = {0};
     assert_int_equal(sv_model_files_find(&files, MODEL, &err), SV_OK);
-    size_t room = files.n_bytes + 1000; /* for one of the two */
+    sv_room *room = sv_room_new(files.n_bytes + 1000), *small = sv_room_new(1000); /* for one of the two, for none */
     sv_model_files_done(&files);
     loop = sv_loop_new();
     sv_compute *c = sv_compute_new(1);
-    sv_encoders *t = sv_encoders_new(loop, c, &(sv_encoders_opts){.model_bytes = room, .on_end = stop_at_end, .on_batch = on_batch});
+    sv_encoders *t = sv_encoders_new(loop, c, &(sv_encoders_opts){.room = room, .on_end = stop_at_end, .on_batch = on_batch});
     sv_encode *first = job(0, MODEL, SV_ENCODE_MEAN, "[\"x\"]", true), *second = job(1, other, SV_ENCODE_MEAN, "[\"x\"]", true);
     assert_int_equal(sv_encoders_submit(t, first, &err), SV_OK);
     assert_int_equal(sv_encoders_submit(t, second, &err), SV_ELIMIT); /* the first has its request until the loop runs */
@@ -132,12 +139,57 @@ static void models_in_use_stay_and_idle_ones_make_room(void **state)
     sv_encode_free(second);
     sv_encoders_free(t);
 
-    t = sv_encoders_new(loop, c, &(sv_encoders_opts){.model_bytes = 1000, .on_end = stop_at_end, .on_batch = on_batch});
+    t = sv_encoders_new(loop, c, &(sv_encoders_opts){.room = small, .on_end = stop_at_end, .on_batch = on_batch});
     first = job(0, MODEL, SV_ENCODE_MEAN, "[\"x\"]", true);
     assert_int_equal(sv_encoders_submit(t, first, &err), SV_ELIMIT);
     assert_non_null(strstr(err.msg, "does not fit into memory"));
     sv_encode_free(first);
     sv_encoders_free(t);
+    sv_room_free(room);
+    sv_room_free(small);
+    sv_compute_free(c);
+    sv_loop_free(loop);
+}
+
+static int n_ended_before_last;
+
+static void watch_the_last(sv_encode *j)
+{
+    if (j->id == MANY - 1)
+        n_ended_before_last = n_ended;
+    on_end(j);
+}
+
+/* Packing begins when the pool is free: until then all of a crowd's requests are there, and behind them another tenant's one. */
+static void a_crowd_of_one_tenant_does_not_delay_another(void **state)
+{
+    (void)state;
+    sv_err err = {0};
+    n_ended = 0;
+    n_wanted = MANY;
+    loop = sv_loop_new();
+    sv_compute *c = sv_compute_new(1);
+    sv_room *room = sv_room_new(0);
+    sv_encoders *t = sv_encoders_new(loop, c, &(sv_encoders_opts){.room = room, .on_end = watch_the_last, .on_batch = on_batch});
+    (void)sv_compute_enter(c);
+    for (uint32_t i = 0; i < MANY; i++)
+        assert_int_equal(sv_encoders_submit(t, job_of(i < MANY - 1 ? "crowd" : "one", i, MODEL, SV_ENCODE_MEAN, "[\"a river\"]", true), &err), SV_OK);
+    sv_compute_leave(c);
+    sv_loop_run(loop);
+    assert_int_equal(n_ended, MANY);
+    assert_true(n_ended_before_last <= 2 * SV_ENCODER_MAX_SEQS - 1); /* in the second batch at the latest: the first may have begun without it */
+    for (int i = 0; i < MANY; i++) {
+        assert_int_equal(ended_jobs[i]->err.code, SV_OK);
+        assert_memory_equal(ended_jobs[i]->vectors.v, ended_jobs[0]->vectors.v, 36 * sizeof(float));
+    }
+    for (int i = 0; i < MANY; i++)
+        sv_encode_free(ended_jobs[i]);
+    SV_AUTO(sv_buf_donep) sv_buf b;
+    sv_buf_init(&b, 0);
+    sv_encoders_add_stats(t, &b);
+    assert_non_null(strstr(sv_buf_cstr(&b), "\"state\":\"ready\",\"n_jobs\":0,\"texts\":102"));
+    sv_encoders_free(t);
+    sv_room_free(room);
     sv_compute_free(c);
     sv_loop_free(loop);
 }
@@ -147,6 +199,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(requests_share_batches_and_each_gets_its_own_end),
         cmocka_unit_test(models_in_use_stay_and_idle_ones_make_room),
+        cmocka_unit_test(a_crowd_of_one_tenant_does_not_delay_another),
     };
     return cmocka_run_group_tests_name("encode", tests, NULL, NULL);
 }

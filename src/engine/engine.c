@@ -62,6 +62,7 @@ struct conn {
 struct engine {
     sv_loop *loop;
     sv_compute *compute;
+    sv_room *room;
     sv_table *table;
     sv_encoders *encoders;
     int listen_fd, signal_fd;
@@ -373,6 +374,8 @@ static void on_stats(conn *c)
     sv_buf_addf(&b, "{\"pid\":%d,\"threads\":%d,\"connections\":%d,\"draining\":%s,", (int)getpid(), sv_compute_n_threads(e->compute), e->n_conns,
                 e->draining ? "true" : "false");
     sv_table_add_stats(e->table, &b);
+    sv_buf_addc(&b, ',');
+    sv_encoders_add_stats(e->encoders, &b);
     sv_buf_addc(&b, '}');
     sv_wire_add(&c->out, SV_WIRE_STATS, 0, b.failed ? SV_STR("{}") : sv_buf_str(&b));
 }
@@ -532,12 +535,13 @@ static void engine_open(engine *e, const sv_engine_opts *o, const sigset_t *sign
     *e = (engine){.listen_fd = o->listen_fd, .drain_ms = o->drain_ms > 0 ? o->drain_ms : 10000};
     e->loop = sv_loop_new();
     e->compute = sv_compute_new(o->n_threads);
+    e->room = sv_room_new(o->model_bytes);
     e->table = sv_table_new(e->loop, e->compute, &(sv_table_opts){
-        .model_bytes = o->model_bytes, .idle_ms = o->idle_ms,
+        .room = e->room, .idle_ms = o->idle_ms,
         .sched = {.max_active = o->max_active, .max_queued = o->max_queued, .kv_bytes = o->kv_bytes},
         .on_start = on_start, .on_text = on_text, .on_probs = on_probs, .on_end = on_end, .on_batch = flush_dirty, .arg = e});
     e->encoders = sv_encoders_new(e->loop, e->compute, &(sv_encoders_opts){
-        .model_bytes = o->model_bytes, .idle_ms = o->idle_ms, .max_queued = o->max_queued, .on_end = on_vectors, .on_batch = flush_dirty, .arg = e});
+        .room = e->room, .idle_ms = o->idle_ms, .max_queued = o->max_queued, .on_end = on_vectors, .on_batch = flush_dirty, .arg = e});
     e->signal_fd = signalfd(-1, signals, SFD_NONBLOCK | SFD_CLOEXEC);
     SV_ASSERT(e->signal_fd >= 0);
     e->signal_watch = sv_loop_watch(e->loop, e->signal_fd, EPOLLIN, on_signal, e);
@@ -557,6 +561,7 @@ static void engine_close(engine *e)
         conn_close(e->conns);
     sv_encoders_free(e->encoders);
     sv_table_free(e->table);
+    sv_room_free(e->room);
     sv_compute_free(e->compute);
     sv_loop_free(e->loop);
     close(e->signal_fd);

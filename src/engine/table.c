@@ -15,7 +15,7 @@
  *   2. The model's thread writes prompts, sched and load_err before it posts `loaded`, the loop reads them only after. It frees sched before it posts
  *      `gone`, and the loop does not look at sched from STOPPING on.
  *   3. A thread posts `loaded` once; after READY it posts batches, and `gone` last. Posts keep their order, so no event follows an end.
- *   4. used_bytes is the sum of size over models LOADING or READY. */
+ *   4. The room has the bytes of the models that are LOADING or READY. */
 #include "engine/table.h"
 
 #include <errno.h>
@@ -72,7 +72,6 @@ struct sv_table {
     sv_jobs *preparers;
     sv_timer *tick;
     sv_model *models;
-    size_t used_bytes; /* inv. 4 */
     int64_t tokens, steps, cancelled; /* of models that are gone */
     _Atomic bool closing;
 };
@@ -338,7 +337,7 @@ static void stop_model(sv_model *m)
 {
     sv_sched_get_stats(m->sched, &m->last); /* without jobs the counters stand */
     m->state = STOPPING;
-    m->table->used_bytes -= m->n_bytes;
+    sv_room_give(m->table->o.room, m->n_bytes); /* inv. 4 */
     sv_queue_close(m->queue); /* before stop: a thread that sees stop has all jobs that will ever be in its queue */
     atomic_store(&m->stop, true);
 }
@@ -376,7 +375,7 @@ static void loaded(void *arg)
     if (m->load_err.code != SV_OK) {
         pthread_join(m->thread, NULL);
         m->state = FAILED;
-        t->used_bytes -= m->n_bytes;
+        sv_room_give(t->o.room, m->n_bytes);
         sv_log(SV_WARN, "engine.model.failed", "path='%s' error='%s'", m->path, m->load_err.msg);
         fail_waiting(m, j, &m->load_err);
     } else if (t->closing) {
@@ -410,7 +409,6 @@ static sv_model *model_new(sv_table *t, const char *path, const file_id *file, s
     m->next = t->models;
     t->models = m;
     m->n_bytes = n_bytes;
-    t->used_bytes += n_bytes;
     m->thread = sv_thread_start("model", model_main, m);
     return m;
 }
@@ -428,24 +426,32 @@ static sv_model *least_used(const sv_table *t, state which, int32_t *n)
     return least;
 }
 
-/* Makes room for another model of `need` bytes. */
+static int64_t oldest_idle(void *arg)
+{
+    int32_t n;
+    const sv_model *m = least_used(arg, READY, &n);
+    return m ? m->used_ms : INT64_MAX;
+}
+
+static void drop_oldest(void *arg)
+{
+    int32_t n;
+    stop_model(least_used(arg, READY, &n));
+}
+
+/* Makes room for another model of `need` bytes, and takes it. */
 static sv_rc make_room(sv_table *t, size_t need, sv_err *err)
 {
-    if (need > t->o.model_bytes)
-        return sv_fail(err, SV_ELIMIT, "the model does not fit into memory: its files have %zu MiB, and the engine has %zu MiB for models", need >> 20,
-                       t->o.model_bytes >> 20);
-    for (;;) {
-        int32_t n_ready, n_failed, n_loading;
-        sv_model *idle = least_used(t, READY, &n_ready), *failed = least_used(t, FAILED, &n_failed);
-        (void)least_used(t, LOADING, &n_loading);
-        if (failed && n_failed >= MAX_FAILED)
-            model_free(failed);
-        if (need <= t->o.model_bytes - t->used_bytes && n_ready + n_loading < t->o.max_models)
-            return SV_OK;
-        if (!idle)
-            return sv_fail_api(err, SV_ELIMIT, 3040, "out of capacity: the models in use leave no room for another one");
+    int32_t n_ready, n_failed, n_loading;
+    sv_model *idle = least_used(t, READY, &n_ready), *failed = least_used(t, FAILED, &n_failed);
+    (void)least_used(t, LOADING, &n_loading);
+    if (failed && n_failed >= MAX_FAILED)
+        model_free(failed);
+    if (n_ready + n_loading >= t->o.max_models && !idle)
+        return sv_fail_api(err, SV_ELIMIT, 3040, "out of capacity: the models in use leave no room for another one");
+    if (n_ready + n_loading >= t->o.max_models)
         stop_model(idle);
-    }
+    return sv_room_take(t->o.room, need, err);
 }
 
 static void retire(sv_model *m)
@@ -502,29 +508,14 @@ static void tick(void *arg)
     sv_timer_set(t->tick, TICK_MS);
 }
 
-static size_t memory_bytes(void)
-{
-    long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
-    size_t bytes = pages > 0 && size > 0 ? (size_t)pages * (size_t)size : (size_t)1 << 30;
-    FILE *f = fopen("/sys/fs/cgroup/memory.max", "re");
-    unsigned long long max = 0;
-    if (f && fscanf(f, "%llu", &max) == 1 && max > 0 && max < bytes) /* "max" is no number */
-        bytes = (size_t)max;
-    if (f)
-        fclose(f);
-    return bytes;
-}
-
 sv_table *sv_table_new(sv_loop *loop, sv_compute *compute, const sv_table_opts *opts)
 {
     sv_table *t = sv_xnew0(sv_table);
     t->loop = loop;
     t->compute = compute;
     t->o = *opts;
-    if (t->o.model_bytes == 0)
-        t->o.model_bytes = memory_bytes() / 4 * 3;
     if (t->o.sched.kv_bytes == 0)
-        t->o.sched.kv_bytes = memory_bytes() / 4;
+        t->o.sched.kv_bytes = sv_memory_bytes() / 4;
     if (t->o.sched.max_active <= 0)
         t->o.sched.max_active = 64;
     if (t->o.sched.max_queued <= 0)
@@ -533,6 +524,7 @@ sv_table *sv_table_new(sv_loop *loop, sv_compute *compute, const sv_table_opts *
         t->o.idle_ms = 15 * 60 * 1000;
     if (t->o.max_models <= 0)
         t->o.max_models = 32;
+    sv_room_join(t->o.room, &(sv_room_user){.oldest = oldest_idle, .drop = drop_oldest, .arg = t});
     t->preparers = sv_jobs_new(N_PREPARERS, MAX_PREPARING);
     t->tick = sv_timer_new(loop, tick, t);
     sv_timer_set(t->tick, TICK_MS);
@@ -568,6 +560,7 @@ sv_table *sv_table_free(sv_table *t)
         sv_loop_run(t->loop); /* the threads' last words; check_closed ends it */
     while (t->models)
         model_free(t->models);
+    sv_room_leave(t->o.room, t);
     free(t);
     return NULL;
 }

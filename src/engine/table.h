@@ -15,6 +15,7 @@
 
 #include "base/loop.h"
 #include "engine/compute.h"
+#include "engine/room.h"
 #include "engine/sched.h"
 #include "engine/wire.h"
 
@@ -35,7 +36,7 @@ typedef struct sv_job {
 sv_job *sv_job_free(sv_job *j); /* NULL is fine; returns NULL */
 
 typedef struct sv_table_opts { /* zeros are the defaults */
-    size_t model_bytes;   /* three quarters of the memory: files of all loaded models */
+    sv_room *room;        /* borrowed; for the files of loaded models. No default */
     int64_t idle_ms;      /* 15 min: a model without requests goes */
     int32_t max_models;   /* 32 loaded at once */
     sv_sched_opts sched;  /* of each model; kv_bytes 0: a quarter of the memory */
