@@ -3,10 +3,12 @@
 #   make            install what is missing, build build/selvedge
 #   make run        that, and serve with the default model and the examples deployed (LISTEN=..., DATA=...)
 #   make test       everything: units, sanitizers, fuzz targets, real clients. The last line counts
+#   make soak      kills and power cuts under writers, ROUNDS=200 of each
 #   make bench      benchmarks; bench-engine, bench-serve, bench-vec run a part (bench/run.mjs says which there are)
 
 LISTEN ?= 127.0.0.1:8787
 DATA ?= data
+ROUNDS ?= 200
 JOBS ?= $(shell nproc)
 export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 NPM_DONE = node_modules/.package-lock.json
@@ -42,6 +44,9 @@ run: build
 test: build
 	@node tests/run.mjs
 
+soak: build
+	@SOAK=$(ROUNDS) TESTS=durability node tests/run.mjs system
+
 bench: build
 	@node bench/run.mjs
 
@@ -51,4 +56,4 @@ bench-%: build
 clean:
 	rm -rf build build-*
 
-.PHONY: all build run test bench clean
+.PHONY: all build run test soak bench clean

@@ -133,7 +133,7 @@ export async function until(what, fn, limit_ms = 10_000, step_ms = 20) {
 // ---- the platform under test ----
 
 export class Platform {
-  // Starts `selvedge serve` on a free port and waits until its API answers. opts: {data, args, exe, port}
+  // Starts `selvedge serve` on a free port and waits until its API answers. opts: {data, args, exe, port, env}
   static async start(opts = {}) {
     const p = new Platform();
     Platform.last = p;
@@ -144,7 +144,7 @@ export class Platform {
     p.log = '';
     const listen_file = path.join(p.data, 'listen');
     fs.rmSync(listen_file, { force: true });
-    p.child = spawn(p.exe, ['serve', '--data', p.data, '--listen', `127.0.0.1:${opts.port ?? 0}`, ...p.args], { cwd: root, stdio: ['ignore', 'inherit', 'pipe'] });
+    p.child = spawn(p.exe, ['serve', '--data', p.data, '--listen', `127.0.0.1:${opts.port ?? 0}`, ...p.args], { cwd: root, env: { ...process.env, ...opts.env }, stdio: ['ignore', 'inherit', 'pipe'] });
     p.child.stderr.on('data', (d) => { p.log = (p.log + d).slice(-200_000); });
     p.ended = new Promise((done) => p.child.on('exit', (code, signal) => { p.exit = { code, signal }; done(p.exit); }));
     await until('the platform to listen', () => {
