@@ -420,13 +420,21 @@ static bool says_classification(const json_t *config)
     return name && strstr(name, "ForSequenceClassification");
 }
 
-/* What sentence-transformers writes beside a model: which vector of a text it was trained for. */
-static void read_pooling(sv_encoder *e, const char *folder)
+/* What sentence-transformers writes beside a model: which vector of a text it was trained for, and up to how many tokens. */
+static sv_rc read_sentence_settings(sv_encoder *e, const char *folder, sv_err *err)
 {
     SV_AUTO(sv_json_decrefp) json_t *pooling = NULL;
+    SV_AUTO(sv_json_decrefp) json_t *settings = NULL;
     sv_err ignored = {0};
+    int64_t most = e->info.n_ctx;
     if (read_json(&pooling, folder, "1_Pooling/config.json", &ignored) == SV_OK && json_is_true(json_object_get(pooling, "pooling_mode_cls_token")))
         e->info.pooling = SV_POOL_CLS;
+    if (read_json(&settings, folder, "sentence_bert_config.json", &ignored) != SV_OK)
+        return SV_OK;
+    if (sv_json_int(settings, "max_seq_length", 8, MAX_CTX, &most, err) != SV_OK)
+        return sv_wrap(err, "'%s/sentence_bert_config.json'", folder);
+    e->info.n_ctx = most < e->info.n_ctx ? (int32_t)most : e->info.n_ctx;
+    return SV_OK;
 }
 
 static sv_rc open_folder(sv_encoder *e, const char *folder, sv_err *err)
@@ -448,10 +456,11 @@ static sv_rc open_folder(sv_encoder *e, const char *folder, sv_err *err)
         return err->code;
     snprintf(name, sizeof name, "%sembeddings.word_embeddings.weight", s.f->prefix);
     s.headed = by_name(e, name) != NULL;
-    read_pooling(e, folder);
     const char *slash = strrchr(folder, '/');
     snprintf(e->info.name, sizeof e->info.name, "%s", slash && slash[1] ? slash + 1 : folder);
-    return read_tensors(&s, err) == SV_OK ? SV_OK : sv_wrap(err, "'%s'", folder);
+    if (read_tensors(&s, err) != SV_OK)
+        return sv_wrap(err, "'%s'", folder);
+    return read_sentence_settings(e, folder, err); /* after the tensors, whose shapes follow from config.json's length */
 }
 
 static sv_rc open_gguf(sv_encoder *e, const char *path, sv_err *err)
