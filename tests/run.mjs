@@ -11,7 +11,7 @@ import path from 'node:path';
 import { Platform, command, counts, root, test } from './harness.mjs';
 
 const FUZZ_SECONDS = Number(process.env.FUZZ_SECONDS ?? 4);
-const THREADED = ['base', 'http', 'db', 'nn', 'vec', 'engine', 'account', 'ai', 'kv', 'd1', 'cache', 'vectorize', 'queues', 'analytics']; // suites
+const THREADED = ['base', 'http', 'db', 'nn', 'vec', 'engine', 'account', 'ai', 'kv', 'r2', 'd1', 'cache', 'vectorize', 'queues', 'analytics']; // suites
 const LIBRARIES = [.../foreach dir : \[([^\]]*)\]/.exec(fs.readFileSync(path.join(root, 'meson.build'), 'utf8'))[1].matchAll(/'(\w+)'/g)].map((m) => m[1]).filter((l) => l !== 'cmd');
 const jobs = String(os.cpus().length);
 const now = () => ((Date.now() - started) / 1000).toFixed(0).padStart(4);

@@ -102,25 +102,6 @@ static int64_t seconds(sv_str s)
     return v;
 }
 
-bool sv_parse_http_date(sv_str text, int64_t *unix_s)
-{
-    static const char *const forms[] = {"%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %d %H:%M:%S %Y"};
-    char s[64];
-    if (text.n == 0 || text.n >= sizeof s)
-        return false;
-    memcpy(s, text.p, text.n);
-    s[text.n] = 0;
-    for (size_t i = 0; i < SV_LEN(forms); i++) {
-        struct tm tm = {0};
-        const char *end = strptime(s, forms[i], &tm);
-        if (end && !*end) {
-            *unix_s = timegm(&tm);
-            return true;
-        }
-    }
-    return false;
-}
-
 /* ---- storing ---- */
 
 static int64_t lifetime(sv_str head, int64_t now_s)

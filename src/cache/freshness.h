@@ -8,6 +8,7 @@
 
 #include "base/err.h"
 #include "base/str.h"
+#include "base/time.h"
 
 enum { SV_CACHE_MAX_HEAD = 128 << 10 };
 
@@ -35,7 +36,5 @@ typedef enum sv_cache_how { SV_CACHE_WHOLE, SV_CACHE_NOT_MODIFIED, SV_CACHE_PART
 typedef struct sv_cache_ask { sv_str if_none_match, if_modified_since, range; } sv_cache_ask; /* headers of the request; p NULL: absent */
 /* For SV_CACHE_PART, *first and *last are the bytes. Several ranges at once are answered by the whole, as RFC 9110 allows. */
 sv_cache_how sv_cache_decide(const sv_cache_ask *ask, sv_str head, int64_t length, int64_t *first, int64_t *last);
-
-bool sv_parse_http_date(sv_str text, int64_t *unix_s); /* the three forms of RFC 9110 5.6.7 */
 
 #endif
