@@ -37,7 +37,10 @@
 #include "http/client.h"
 #include "http/server.h"
 #include "kv/kv_http.h"
+#include "queues/deliver.h"
+#include "queues/queues_http.h"
 #include "vectorize/vectorize.h"
+#include "workers/events.h"
 #include "workers/outbound.h"
 #include "workers/runtime.h"
 #include "workers/super.h"
@@ -52,7 +55,7 @@ typedef struct daemon_ctx {
     sv_accounts *accounts;
     sv_catalogue *catalogue;
     sv_engine_client *engine;
-    sv_client *outward;
+    sv_client *outward, *inward; /* to the world; to the dispatchers of Workers */
     sv_ai *ai;
     sv_d1 *d1;
     sv_d1_http *d1_http;
@@ -61,12 +64,17 @@ typedef struct daemon_ctx {
     sv_cache *cache;
     sv_cache_http cache_http;
     sv_kvs_http kv_http;
+    sv_queues *queues;
+    sv_queues_http queues_http;
+    sv_deliver *deliver;
     sv_vectorize *vectorize;
     sv_analytics *analytics;
     sv_workers *workers;
     sv_runtime *runtime;
     sv_http *api, *bindings;
     int64_t started_ms, drain_ms;
+    sv_timer *drain_limit;
+    bool deliver_ended;
     int n_draining;  /* servers that have not ended yet; 0 before SIGTERM */
 } daemon_ctx;
 
@@ -202,6 +210,8 @@ static void add_routes(daemon_ctx *d)
     sv_d1_binding_routes(d->bindings, d->d1_http);
     sv_kvs_rest_routes(d->api, &d->kv_http);
     sv_kvs_binding_routes(d->bindings, &d->kv_http);
+    sv_queues_rest_routes(d->api, &d->queues_http);
+    sv_queues_binding_routes(d->bindings, &d->queues_http);
     sv_ratelimit_binding_routes(d->bindings, d->ratelimit);
     sv_cache_binding_routes(d->bindings, &d->cache_http);
     sv_vectorize_rest_routes(d->api, d->vectorize);
@@ -227,6 +237,10 @@ static sv_rc binding_exists(void *ctx, const char *kind, const char *id, const c
         return sv_d1_find(d->d1, account_id, sv_str_of(id), NULL, err);
     if (strcmp(kind, "kv_namespace") == 0)
         return sv_kvs_ns_find(d->kv, sv_str_of(account_id), sv_str_of(id), &ns, err);
+    if (strcmp(kind, "queue") == 0) {
+        sv_queues_info queue;
+        return sv_queues_find_name(d->queues, sv_str_of(account_id), sv_str_of(id), &queue, err);
+    }
     if (strcmp(kind, "ratelimit") == 0 || strcmp(kind, "analytics_engine") == 0) /* its namespace, its dataset is only a name */
         return SV_OK;
     if (strcmp(kind, "vectorize") == 0) {
@@ -234,6 +248,33 @@ static sv_rc binding_exists(void *ctx, const char *kind, const char *id, const c
         return sv_vectorize_get(d->vectorize, sv_str_of(account_id), sv_str_of(id), &index, err);
     }
     return sv_fail(err, SV_ENOENT, "there is no %s '%s' in this account", kind, id);
+}
+
+/* ---- queues and Workers, which do not know each other ---- */
+
+static void deliver_batch(void *ctx, const char *account, const char *script, sv_buf *body, sv_deliver_done done, void *arg)
+{
+    daemon_ctx *d = ctx;
+    sv_event_send(d->runtime, d->inward, account, script, "/queue", body, done, arg);
+}
+
+static sv_rc consumer_ready(void *ctx, const char *account, const char *script, sv_err *err)
+{
+    return sv_workers_enable_events(((daemon_ctx *)ctx)->workers, account, script, err);
+}
+
+static json_t *queue_producers(void *ctx, const char *account, const char *name)
+{
+    daemon_ctx *d = ctx;
+    sv_err err = {0};
+    SV_AUTO(sv_json_decrefp) json_t *scripts = NULL;
+    json_t *all = json_array(), *s;
+    size_t i;
+    if (sv_workers_bound_to(d->workers, account, "queue", name, &scripts, &err) != SV_OK)
+        sv_log(SV_WARN, "queues.producers", "error='%s' shown=none", err.msg);
+    json_array_foreach (scripts, i, s)
+        json_array_append_new(all, json_pack("{s:s, s:O}", "type", "worker", "script", s));
+    return all;
 }
 
 typedef struct daemon_args { const char *data, *models, *workerd, *haproxy; } daemon_args;
@@ -253,15 +294,19 @@ static sv_rc open_stores(daemon_ctx *d, const daemon_args *a, const char *run_di
         return sv_wrap(err, "KV");
     if (sv_analytics_open(&d->analytics, a->data, err) != SV_OK)
         return sv_wrap(err, "Analytics Engine");
+    if (sv_queues_open(&d->queues, &(sv_queues_opts){.data_dir = a->data}, err) != SV_OK)
+        return sv_wrap(err, "queues");
     d->ratelimit = sv_ratelimit_new((size_t)sv_limit_value(SV_LIMIT_RATE_KEYS));
     if (sv_cache_open(&d->cache, a->data, sv_limit_value(SV_LIMIT_CACHE_BYTES), sv_limit_value(SV_LIMIT_CACHE_ENTRY_BYTES), err) != SV_OK)
         return sv_wrap(err, "cache");
     d->cache_http = (sv_cache_http){.cache = d->cache, .jobs = d->jobs, .max_message = sv_limit_value(SV_LIMIT_CACHE_ENTRY_BYTES)};
+    d->queues_http = (sv_queues_http){.queues = d->queues, .jobs = d->jobs, .ready = consumer_ready, .producers = queue_producers, .ctx = d};
     d->kv_http = (sv_kvs_http){.kv = d->kv, .jobs = d->jobs};
     char engine_socket[128];
     snprintf(engine_socket, sizeof engine_socket, "%s/engine.sock", run_dir);
     d->engine = sv_engine_client_new(d->loop, engine_socket);
     d->outward = sv_client_new(d->loop);
+    d->inward = sv_client_new(d->loop);
     d->ai = sv_ai_new(&(sv_ai_opts){.loop = d->loop, .engine = d->engine, .catalogue = d->catalogue});
 
     sv_http_opts http = {.jobs = d->jobs, .ctx = d,
@@ -302,6 +347,17 @@ static void drained(void *arg)
         sv_loop_stop(d->loop);
 }
 
+static void delivered(void *arg)
+{
+    daemon_ctx *d = arg;
+    if (d->deliver_ended)
+        return;
+    d->deliver_ended = true;
+    drained(d);
+}
+
+static void drain_over(void *arg) { delivered(arg); }
+
 static void on_signal(void *arg, int fd, uint32_t events)
 {
     daemon_ctx *d = arg;
@@ -309,24 +365,31 @@ static void on_signal(void *arg, int fd, uint32_t events)
     (void)events;
     if (read(fd, &si, sizeof si) != sizeof si || d->n_draining)
         return;
-    d->n_draining = 2; /* Workers may still be at work for waitUntil, so their bindings end as the API does */
+    d->n_draining = 3; /* Workers may still be at work for waitUntil, so their bindings end as the API does */
     sv_http_drain(d->api, d->drain_ms, drained, d);
     sv_http_drain(d->bindings, d->drain_ms, drained, d);
+    sv_deliver_drain(d->deliver, delivered, d);
+    d->drain_limit = sv_timer_new(d->loop, drain_over, d); /* a batch may take minutes: what is not settled comes again */
+    sv_timer_set(d->drain_limit, d->drain_ms);
 }
 
 static void close_all(daemon_ctx *d)
 {
     sv_jobs_free(d->jobs);
+    sv_timer_free(d->drain_limit);
     sv_runtime_free(d->runtime);
     sv_http_free(d->api);
     sv_http_free(d->bindings);
     sv_ai_free(d->ai);
     sv_client_free(d->outward);
+    sv_client_free(d->inward);
     sv_engine_client_free(d->engine);
     sv_workers_close(d->workers);
     sv_d1_close(d->d1);
     sv_d1_http_free(d->d1_http);
     sv_kvs_close(d->kv);
+    sv_queues_close(d->queues);
+    sv_deliver_free(d->deliver);
     sv_cache_close(d->cache);
     sv_ratelimit_free(d->ratelimit);
     sv_vectorize_close(d->vectorize);
@@ -375,6 +438,7 @@ int sv_cmd_daemon(int argc, char **argv)
         return 1;
     }
     add_routes(&d);
+    d.deliver = sv_deliver_new(&(sv_deliver_opts){.queues = d.queues, .loop = d.loop, .jobs = d.jobs, .invoke = deliver_batch, .ctx = &d});
     int sig = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     sv_watch *w = sv_loop_watch(d.loop, sig, EPOLLIN, on_signal, &d);
     fcntl(API_FD, F_SETFD, FD_CLOEXEC);

@@ -49,6 +49,8 @@ sv_rc sv_queues_check(const sv_queues_msg *v, size_t n, sv_err *err)
         sum += v[i].body.n;
         if (v[i].body.n > SV_QUEUES_MAX_MESSAGE)
             return sv_fail_api(err, SV_EINVAL, 10252, "message length of %zu bytes exceeds limit of %d", v[i].body.n, SV_QUEUES_MAX_MESSAGE);
+        if (v[i].type == SV_QUEUES_JSON && (v[i].body.n == 0 || sv_str_is(v[i].body, "undefined"))) /* what workerd makes of a function */
+            return sv_fail_api(err, SV_EINVAL, 10207, "a message of type json cannot be made of this value: it has no JSON");
         if (v[i].delay_s < -1 || v[i].delay_s > SV_QUEUES_MAX_DELAY_S)
             return sv_fail_api(err, SV_EINVAL, 10207, "a delay must be 0 to %d seconds, not %lld", SV_QUEUES_MAX_DELAY_S, (long long)v[i].delay_s);
     }
@@ -62,7 +64,7 @@ int sv_queues_status(const sv_err *err)
     if (err->code == SV_ELIMIT && err->ours)
         return 507;
     switch (err->api_code) {
-    case 10252: return strstr(err->msg, "exceeds limit") ? 413 : 429;
+    case 10252: return 413;
     case 11009: case 11004: case 11007: return err->code == SV_ENOENT ? 404 : 400; /* the SDK would send a 409 three times */
     }
     switch (err->code) {

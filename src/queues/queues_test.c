@@ -399,7 +399,7 @@ static void what_makes_no_sense_is_refused_by_name(void **state)
     assert_string_equal(err.msg, "batch size of 300000 bytes exceeds limit of 288000");
     m[0].delay_s = 86401;
     assert_int_equal(sv_queues_check(m, 1, &err), SV_EINVAL);
-    m[0] = (sv_queues_msg){.body = SV_STR("x")};
+    m[0] = (sv_queues_msg){.body = SV_STR("x"), .type = SV_QUEUES_TEXT};
     assert_int_equal(sv_queues_send(q, ACCOUNT, SV_STR("nobody"), m, 1, &err), SV_ENOENT);
     assert_int_equal(sv_queues_send(q, SV_STR("other"), sv_str_of(info.id), m, 1, &err), SV_ENOENT); /* not its queue */
     assert_int_equal(err.api_code, 11000);

@@ -7,6 +7,7 @@
  *   worker:NAME   the script            NAME.net  its fetch() to the world: the daemon's socket, style = proxy
  *   NAME.assets   its static assets     NAME.ai   its AI binding: the same socket
  *   NAME.cache    its Cache API: the same socket
+ *   NAME.events   the dispatcher beside its script (dispatcher/), when queues or schedules call it; on a socket "http-KEY-e"
  *   NAME.bI       what its binding number I calls, when that is a product of products.h: the same socket
  * and one socket "http-KEY". A script name has no ':' and no '.', so no user can name a service of ours. The service "internet"
  * exists and allows nothing: without it workerd makes one that reads the system's certificates, which the cage does not have.
@@ -20,7 +21,9 @@
 
 #include "base/json.h"
 #include "base/time.h"
+#include "workers/dispatcher_js.h"
 #include "workers/products.h"
+#include "workers/runtime.h"
 
 typedef struct writer {
     sv_buf b;
@@ -333,6 +336,17 @@ static void add_assets(writer *o, const sv_config_worker *w)
     sv_buf_adds(&o->b, ")),\n");
 }
 
+/* Its flag lets it call what is not HTTP; a user's script may not have it, since it feeds bytes to V8's deserializer. */
+static void add_dispatcher(writer *o, const sv_config_worker *w)
+{
+    sv_buf_addf(&o->b, "    (name = \"%s.events\", worker = (compatibilityDate = \"" SV_WORKERD_DATE
+                       "\", compatibilityFlags = [\"service_binding_extra_handlers\"],\n      modules = [(name = \"dispatcher.js\", esModule = ", w->name);
+    add_cstr(&o->b, dispatcher_js);
+    sv_buf_addf(&o->b, ")], bindings = [(name = \"USER\", service = \"worker:%s\")])),\n", w->name);
+}
+
+static bool has_dispatcher(const sv_config_worker *w) { return w->events && has_script(w); }
+
 static sv_rc add_worker(writer *o, const sv_config_worker *w, sv_err *err)
 {
     if (!has_script(w) && !has_assets(w))
@@ -350,6 +364,8 @@ static sv_rc add_worker(writer *o, const sv_config_worker *w, sv_err *err)
         if (add_products(o, w, err) != SV_OK)
             return err->code;
     }
+    if (has_dispatcher(w))
+        add_dispatcher(o, w);
     if (has_assets(w))
         add_assets(o, w);
     return SV_OK;
@@ -368,6 +384,9 @@ static void add_socket(writer *o, const sv_config_worker *w)
                     w->name); /* names are DNS labels: nothing to escape */
     o->closed |= !w->open;
     sv_buf_adds(&o->b, "),\n");
+    if (w->events) /* a Worker of files only has nothing to call: its socket answers as the Worker does */
+        sv_buf_addf(&o->b, "    (name = \"http-%s" SV_EVENTS_SUFFIX "\", http = (), service = \"%s.%s\"),\n", w->key, w->name,
+                    has_script(w) ? "events" : "assets");
 }
 
 /* A script of ours that stands where nothing is to be reached. */
@@ -461,7 +480,7 @@ sv_rc sv_config_make(sv_config *out, const sv_config_worker *workers, size_t n, 
         return sv_fail(err, SV_ENOMEM, "no memory for the configuration");
     bool experimental = false;
     for (size_t i = 0; i < n; i++)
-        experimental |= has_assets(&workers[i]);
+        experimental |= has_assets(&workers[i]) || has_dispatcher(&workers[i]);
     *out = (sv_config){.text = {text, text_n}, .env = o.env, .experimental = experimental};
     return SV_OK;
 }

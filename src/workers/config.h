@@ -26,13 +26,14 @@ typedef struct sv_config_worker {
     const json_t *meta;
     const json_t *secrets;    /* {binding name: value} */
     int64_t created_ms;
+    bool events;              /* a dispatcher stands beside its script, for queue() and scheduled() */
     bool open;                /* reachable by its host name; else its socket answers 404 */
 } sv_config_worker;
 
 typedef struct sv_config {
     sv_str text;             /* capnp, `const config :Workerd.Config` */
     const char *const *env;  /* "SV_SECRET_0=...", NULL-terminated */
-    bool experimental;       /* some Worker has static assets */
+    bool experimental;       /* some Worker has static assets or a dispatcher */
 } sv_config;
 
 /* Service bindings are to Workers of the list; one that names nobody there becomes a service that fails with a sentence.

@@ -255,19 +255,10 @@ static void drop_files(const attempt *t)
 
 /* ---- start and record ---- */
 
-static sv_rc declare(attempt *t, sv_err *err)
-{
-    sv_worker_id id = {0};
-    snprintf(id.key, sizeof id.key, "%s", t->script.key);
-    snprintf(id.name, sizeof id.name, "%s", t->name);
-    snprintf(id.principal.account_id, sizeof id.principal.account_id, "%s", t->by->account);
-    return t->w->runtime ? sv_runtime_declare(t->w->runtime, &id, t->name, err) : SV_OK;
-}
-
 static void undeclare(attempt *t)
 {
     sv_err err = {0};
-    if (t->w->runtime && sv_runtime_remove(t->w->runtime, t->script.key, &err) != SV_OK)
+    if (sv_script_undeclare(t->w, t->script.key, &err) != SV_OK)
         sv_log(SV_WARN, "worker.remove", "key=%s error='%s'", t->script.key, err.msg);
 }
 
@@ -298,7 +289,7 @@ static void sweep(attempt *t)
 static sv_rc deploy_now(attempt *t, bool is_new, const json_t *annotations, const char *trigger, sv_deployment *d, sv_err *err)
 {
     int64_t startup_ms;
-    if (declare(t, err) != SV_OK) /* a known one too: after a restart it may not be its turn yet */
+    if (sv_script_declare(t->w, &t->script, err) != SV_OK) /* a known one too: after a restart it may not be its turn yet */
         return err->code;
     sv_rc rc = sv_unit_swap(t->w, &t->script, &t->v, &startup_ms, err);
     if (rc == SV_OK) {
@@ -456,7 +447,35 @@ sv_rc sv_deploy_derived(sv_workers *w, const sv_author *by, const char *name, sv
     return rc;
 }
 
-/* ---- address and end ---- */
+/* ---- address, events and end ---- */
+
+static sv_rc enable_events_locked(sv_workers *w, sv_script *s, sv_err *err)
+{
+    int64_t startup_ms;
+    s->events = true;
+    if (sv_script_declare(w, s, err) != SV_OK || sv_unit_swap(w, s, NULL, &startup_ms, err) != SV_OK)
+        return err->code;
+    return sv_store_set_events(w, s->key, err); /* a crash before it: the next daemon swaps back, and whoever calls comes again */
+}
+
+sv_rc sv_workers_enable_events(sv_workers *w, const char *account, const char *name, sv_err *err)
+{
+    sv_script s = {0};
+    if (sv_store_script(w, &s, account, name, err) != SV_OK)
+        return err->code;
+    bool done = s.events;
+    sv_script_done(&s);
+    if (done)
+        return SV_OK;
+    if (sv_account_lock(w, account, err) != SV_OK)
+        return err->code;
+    sv_rc rc = sv_store_script(w, &s, account, name, err);
+    if (rc == SV_OK && !s.events)
+        rc = enable_events_locked(w, &s, err);
+    sv_account_unlock(w, account);
+    sv_script_done(&s);
+    return rc;
+}
 
 static sv_rc set_open_locked(sv_workers *w, const char *account, const char *name, bool open, bool previews, sv_err *err)
 {
@@ -501,7 +520,7 @@ static sv_rc delete_locked(sv_workers *w, const char *account, const char *name,
         return err->code;
     /* From here on it is gone; what fails below is put right at the next start. */
     sv_err later = {0};
-    if (w->runtime && sv_runtime_remove(w->runtime, key, &later) != SV_OK)
+    if (sv_script_undeclare(w, key, &later) != SV_OK)
         sv_log(SV_WARN, "worker.remove", "key=%s error='%s'", key, later.msg);
     snprintf(folder, sizeof folder, "%s/%s", w->root, key);
     if (sv_remove_tree(folder, &later) != SV_OK)

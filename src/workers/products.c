@@ -81,6 +81,7 @@ static const sv_product products[] = {
     {.kind = "d1", .id = "id", .route = "d1",
      .before = "wrapped = (moduleName = \"cloudflare-internal:d1-api\", innerBindings = [(name = \"fetcher\", service = ", .after = ")])"},
     {.kind = "kv_namespace", .id = "namespace_id", .route = "kv", .before = "kvNamespace = ", .after = ""},
+    {.kind = "queue", .id = "queue_name", .route = "queue", .before = "queue = ", .after = ""},
     {.kind = "ratelimit", .id = "namespace_id", .route = "rl",
      .before = "wrapped = (moduleName = \"selvedge-internal:ratelimit\", innerBindings = [(name = \"fetcher\", service = ", .after = ")",
      .inner = "simple", .inner_end = "])", .module = "selvedge-internal:ratelimit", .script = ratelimit_js},

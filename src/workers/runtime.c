@@ -43,7 +43,7 @@ enum {
     IDLE_MS = 10 * 60 * 1000,
     RETRY_MIN_MS = 100, RETRY_MAX_MS = 5000, YOUNG_MS = 1000,
     TAIL_BYTES = 4000,      /* of its output, kept for the error message of a failed start */
-    MAX_UNIT = 32,          /* Workers in one process */
+    MAX_UNIT = 56,          /* sockets of one process: of Workers and of dispatchers */
     MAX_PATH = 108,
 };
 
@@ -60,6 +60,7 @@ typedef struct worker {
     sv_watch *watch;
     sv_listener *bindings;
     struct proc *proc;
+    int n_held;             /* events under way, which may take no CPU for long */
     bool waking;
     sv_timer *retry;
     int64_t retry_ms;
@@ -190,6 +191,12 @@ static uint64_t next_generation(sv_runtime *rt)
 {
     uint64_t now = (uint64_t)sv_now_ms();
     return rt->generation = now > rt->generation ? now : rt->generation + 1;
+}
+
+static bool is_events_key(const char *key)
+{
+    size_t n = strlen(key), k = strlen(SV_EVENTS_SUFFIX);
+    return n > k && strcmp(key + n - k, SV_EVENTS_SUFFIX) == 0;
 }
 
 static worker *find_worker(const sv_runtime *rt, const char *key) { return sv_smap_get(rt->workers, sv_str_of(key)); }
@@ -394,11 +401,22 @@ static uint64_t cpu_ticks(int32_t pid)
     return user + sys;
 }
 
+static bool is_held(const proc *p)
+{
+    size_t i = 0;
+    sv_str key;
+    void *v;
+    while (sv_smap_next(p->rt->workers, &i, &key, &v))
+        if (((worker *)v)->proc == p && ((worker *)v)->n_held)
+            return true;
+    return false;
+}
+
 /* A process that used no CPU for IDLE_MS served nobody: requests, streams and timers all cost some. */
 static void idle_check(proc *p)
 {
     uint64_t now = cpu_ticks(p->pid);
-    if (now != p->cpu_ticks) {
+    if (now != p->cpu_ticks || is_held(p)) {
         p->cpu_ticks = now;
         p->busy_ms = sv_mono_ms();
     } else if (sv_mono_ms() - p->busy_ms >= IDLE_MS) {
@@ -496,6 +514,8 @@ static const char **read_paths_of(const sv_runtime *rt, const sv_unit_spec *spec
     for (size_t i = 0; i < n; i++)
         v[k++] = spec->read_paths[i];
     for (int i = 0; i < n_keys; i++) {
+        if (is_events_key(spec->keys[i]))
+            continue;
         char *dir = sv_arena_alloc(a, MAX_PATH, 1);
         binding_dir(rt, spec->keys[i], dir);
         v[k++] = dir;
@@ -684,6 +704,8 @@ static void take_over(op *o, proc *p)
             w->fd = o->fds[i];
             o->fds[i] = -1;
         }
+        if (!w->host[0])
+            continue;
         char name[64];
         server_name(w->path, name);
         o->n_waiting++;
@@ -829,11 +851,15 @@ static void declared(op *o)
             if (p->state == UP && strcmp(p->paths[i], w->path) == 0)
                 w->proc = p; /* adopted */
     worker_watch(w);
-    char name[64];
+    char name[64], key_of_w[sizeof w->id.key];
+    memcpy(key_of_w, w->id.key, sizeof key_of_w);
     server_name(w->path, name);
     o->n_waiting = 1;
-    sv_front_door_route(rt->door, w->host, name, w->path, op_route_done, o);
-    declare_over(rt, w->id.key);
+    if (w->host[0])
+        sv_front_door_route(rt->door, w->host, name, w->path, op_route_done, o);
+    else
+        op_route_done(o);
+    declare_over(rt, key_of_w);
 }
 
 static void worker_free(worker *w)
@@ -846,6 +872,16 @@ static void worker_free(worker *w)
     free(w);
 }
 
+static void declare_failed(op *o)
+{
+    sv_runtime *rt = o->rt;
+    char key[sizeof o->w->id.key];
+    memcpy(key, o->w->id.key, sizeof key);
+    worker_free(o->w);
+    op_done(o, o->rc);
+    declare_over(rt, key);
+}
+
 static void declare_bindings(const sv_super_msg *m, int fd, void *arg)
 {
     op *o = arg;
@@ -853,12 +889,7 @@ static void declare_bindings(const sv_super_msg *m, int fd, void *arg)
         if (o->rc == SV_OK)
             o->rc = sv_fail(&o->err, SV_EIO, "binding socket: %s", m ? m->text : "the supervisor is gone");
         sv_fd_closep(&fd);
-        sv_runtime *rt = o->rt;
-        char key[sizeof o->w->id.key];
-        memcpy(key, o->w->id.key, sizeof key);
-        worker_free(o->w);
-        op_done(o, o->rc);
-        declare_over(rt, key);
+        declare_failed(o);
         return;
     }
     o->w->bindings = sv_http_listen(o->rt->o.bindings, fd, &o->w->id);
@@ -871,6 +902,13 @@ static void declare_socket(const sv_super_msg *m, int fd, void *arg)
     if (!m || m->op != SV_SUPER_OK)
         o->rc = sv_fail(&o->err, SV_EIO, "socket: %s", m ? m->text : "the supervisor is gone");
     o->w->fd = fd;
+    if (!o->w->host[0]) {
+        if (o->rc == SV_OK)
+            declared(o);
+        else
+            declare_failed(o);
+        return;
+    }
     char path[MAX_PATH];
     sv_runtime_binding_path(o->rt, o->w->id.key, path);
     sv_super_listen(o->rt->super, path, declare_bindings, o);
@@ -905,7 +943,7 @@ static void declare_begin(op *o)
     }
     char dir[MAX_PATH];
     binding_dir(rt, o->id->key, dir);
-    if (sv_mkdir_p(dir, 0755, &o->err) != SV_OK) {
+    if (o->host && sv_mkdir_p(dir, 0755, &o->err) != SV_OK) {
         op_done(o, o->err.code);
         return;
     }
@@ -919,7 +957,7 @@ static void declare_begin(op *o)
     w->rt = rt;
     w->id = *o->id;
     w->fd = -1;
-    snprintf(w->host, sizeof w->host, "%s", o->host);
+    snprintf(w->host, sizeof w->host, "%s", o->host ? o->host : "");
     w->retry = sv_timer_new(rt->o.loop, worker_retry, w);
     choose_path(rt, w);
     o->w = w;
@@ -941,12 +979,15 @@ static void remove_begin(op *o)
         memcpy(path, w->path, sizeof path);
         sv_runtime_binding_path(rt, w->id.key, bindings);
         proc *p = w->proc;
-        sv_front_door_unroute(rt->door, w->host);
+        bool has_host = w->host[0] != 0;
+        if (has_host)
+            sv_front_door_unroute(rt->door, w->host);
         worker_free(w);
         if (p)
             proc_retire(p, 0);
         drop_path(rt, path);
-        sv_super_unlisten(rt->super, bindings);
+        if (has_host)
+            sv_super_unlisten(rt->super, bindings);
     }
     op_done(o, SV_OK);
 }
@@ -955,6 +996,25 @@ sv_rc sv_runtime_remove(sv_runtime *rt, const char *key, sv_err *err)
 {
     op o = {.fn = remove_begin, .key = key};
     return op_wait(rt, &o, err);
+}
+
+sv_loop *sv_runtime_loop(const sv_runtime *rt) { return rt->o.loop; }
+
+bool sv_runtime_hold(sv_runtime *rt, const char *key, char path[108])
+{
+    worker *w = find_worker(rt, key);
+    if (w) {
+        w->n_held++;
+        memcpy(path, w->path, MAX_PATH);
+    }
+    return w != NULL;
+}
+
+void sv_runtime_release(sv_runtime *rt, const char *key)
+{
+    worker *w = find_worker(rt, key);
+    if (w && w->n_held) /* removed and declared anew meanwhile: nobody holds that one */
+        w->n_held--;
 }
 
 /* ---- adoption ---- */

@@ -13,6 +13,10 @@
 #ifndef SV_WORKERS_RUNTIME_H
 #define SV_WORKERS_RUNTIME_H
 
+/* Behind a Worker's key: the key of the socket of its dispatcher, where queues and schedules call it. It is declared with host NULL: it has no
+ * route and no binding socket, and in all else is a Worker of the same unit. */
+#define SV_EVENTS_SUFFIX "-e"
+
 #include "account/account.h"
 #include "base/err.h"
 #include "base/loop.h"
@@ -55,7 +59,7 @@ typedef struct sv_worker_id {
 SV_MUST sv_rc sv_runtime_new(sv_runtime **out, const sv_runtime_opts *opts, sv_err *err);
 sv_runtime *sv_runtime_free(sv_runtime *rt);
 
-/* Makes the Worker's sockets and its route at the front door (HOST.localhost); nothing is started. Declaring it again is fine. */
+/* Makes the Worker's sockets and its route at the front door (HOST.localhost; NULL: none of these); nothing is started. Again is fine. */
 SV_MUST sv_rc sv_runtime_declare(sv_runtime *rt, const sv_worker_id *id, const char *host, sv_err *err);
 /* Every Worker is declared: what the supervisor still has from before (old processes, sockets) and nobody claimed is retired, adopted processes
  * that run another configuration than prepare gives are swapped, and the front door's files follow from now on. Once, at the start. */
@@ -64,6 +68,11 @@ SV_MUST sv_rc sv_runtime_settle(sv_runtime *rt, sv_err *err);
 SV_MUST sv_rc sv_runtime_remove(sv_runtime *rt, const char *key, sv_err *err);
 /* Paths for the config; valid from declare on. Written to out (sockaddr_un size). */
 void sv_runtime_binding_path(const sv_runtime *rt, const char *key, char out[108]);
+
+/* The socket of `key` at this moment; false: it is not declared. While it is held, its process is not idle. Loop thread. */
+sv_loop *sv_runtime_loop(const sv_runtime *rt);
+bool sv_runtime_hold(sv_runtime *rt, const char *key, char path[108]);
+void sv_runtime_release(sv_runtime *rt, const char *key);
 
 /* Starts the unit that `spec` describes beside whatever serves its Workers now and waits until it listens; then the old process drains. On failure
  * the old one goes on serving and err carries workerd's own words with api_code 10021. */

@@ -2,7 +2,7 @@
  *
  * A script owns versions; a version owns its secrets and names a folder of files; deployments are a log, and the newest one of a
  * script says which version serves. `edge` holds the service bindings of the deployed versions, so that the Workers that share a
- * process are found without reading every record.
+ * process are found without reading every record, and the bindings to products, for who asks what a queue is fed by.
  *
  * Invariants:
  *   1. A script's row exists only from its first deployment on: there is none without a deployment.
@@ -19,6 +19,7 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/time.h"
+#include "workers/products.h"
 
 /* clang-format off */
 static const char *const migrations[] = {
@@ -38,6 +39,7 @@ static const char *const migrations[] = {
     "CREATE TABLE subdomain (account TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE);"
     "CREATE TABLE asset_session (id TEXT PRIMARY KEY, account TEXT NOT NULL, script TEXT NOT NULL,"
     "  expires_ms INTEGER NOT NULL, manifest TEXT NOT NULL);",
+    "ALTER TABLE script ADD COLUMN events INTEGER NOT NULL DEFAULT 0;",
 };
 /* clang-format on */
 
@@ -104,14 +106,15 @@ static void bind_json(sv_stmt *q, int i, const json_t *v)
 
 /* ---- scripts ---- */
 
-#define SCRIPT_COLUMNS "key, account, name, tag, created_ms, modified_ms, open, previews, settings"
+#define SCRIPT_COLUMNS "key, account, name, tag, created_ms, modified_ms, open, previews, settings, events"
 
 static sv_rc read_script(sv_stmt *q, sv_script *s, sv_err *err)
 {
     *s = (sv_script){.created_ms = sv_col_i64(q, 4),
                      .modified_ms = sv_col_i64(q, 5),
                      .open = sv_col_i64(q, 6) != 0,
-                     .previews = sv_col_i64(q, 7) != 0};
+                     .previews = sv_col_i64(q, 7) != 0,
+                     .events = sv_col_i64(q, 9) != 0};
     col_text(q, 0, s->key, sizeof s->key);
     col_text(q, 1, s->account, sizeof s->account);
     col_text(q, 2, s->name, sizeof s->name);
@@ -460,7 +463,7 @@ static sv_rc insert_version(sv_workers *ws, sv_dbw *w, sv_version *v, sv_err *er
     return insert_secrets(ws, w, v, err);
 }
 
-/* The service bindings of what is deployed now. */
+/* What bindings of the deployed version name: a Worker, or KIND:ID of a product (no Worker's name has a colon). */
 static sv_rc replace_edges(sv_dbw *w, const sv_version *v, sv_err *err)
 {
     {
@@ -475,13 +478,17 @@ static sv_rc replace_edges(sv_dbw *w, const sv_version *v, sv_err *err)
     json_t *b;
     json_array_foreach (json_object_get(v->meta, "bindings"), i, b) {
         const char *kind = sv_json_cstr(b, "type");
-        if (!kind || strcmp(kind, "service") != 0)
+        const sv_product *p = kind ? sv_product_of(kind) : NULL;
+        bool is_service = kind && strcmp(kind, "service") == 0;
+        char to[320];
+        if (!p && !is_service)
             continue;
+        snprintf(to, sizeof to, "%s%s%s", p ? kind : "", p ? ":" : "", sv_json_cstr(b, p ? p->id : "service"));
         SV_AUTO(sv_stmt_donep) sv_stmt q = {0};
         if (sv_stmt_prep(&q, w, "INSERT OR IGNORE INTO edge (key, service) VALUES (?1, ?2)", err) != SV_OK)
             return err->code;
         sv_bind_cstr(&q, 1, v->key);
-        sv_bind_cstr(&q, 2, sv_json_cstr(b, "service"));
+        sv_bind_cstr(&q, 2, to);
         if (sv_stmt_run(&q, err) != SV_OK)
             return err->code;
     }
@@ -582,6 +589,17 @@ sv_rc sv_store_set_open(sv_workers *w, const char *key, bool open, bool previews
     return sv_db_write(w->db, set_open, &c, err);
 }
 
+static sv_rc set_events(sv_dbw *w, void *arg, sv_err *err)
+{
+    SV_AUTO(sv_stmt_donep) sv_stmt q = {0};
+    if (sv_stmt_prep(&q, w, "UPDATE script SET events = 1 WHERE key = ?1", err) != SV_OK)
+        return err->code;
+    sv_bind_cstr(&q, 1, arg);
+    return sv_stmt_run(&q, err);
+}
+
+sv_rc sv_store_set_events(sv_workers *w, const char *key, sv_err *err) { return sv_db_write(w->db, set_events, (void *)(uintptr_t)key, err); }
+
 static sv_rc set_settings(sv_dbw *w, void *arg, sv_err *err)
 {
     const change *c = arg;
@@ -650,6 +668,13 @@ sv_rc sv_store_incoming(sv_workers *w, json_t **out, const char *account, const 
         return err->code;
     *out = SV_TAKE(list);
     return SV_OK;
+}
+
+sv_rc sv_workers_bound_to(sv_workers *w, const char *account, const char *kind, const char *id, json_t **out, sv_err *err)
+{
+    char to[320];
+    snprintf(to, sizeof to, "%s:%s", kind, id);
+    return sv_store_incoming(w, out, account, to, err);
 }
 
 typedef struct count_query {

@@ -92,6 +92,29 @@ static bool is_date(sv_str d)
     return month >= 1 && month <= 12 && day >= 1 && day <= 31;
 }
 
+/* Flags that workerd takes with --experimental only. A process has that for reasons of our own (assets, dispatchers), and then they would open to a
+ * script what it must not have: feeding bytes to V8's deserializer, for one. */
+static const char *const experimental_flags[] = {
+    "allow_insecure_inefficient_logged_eval", "auto_inject_python_workers", "cache_reload_enabled", "connect_handler_starttls",
+    "connect_pass_through", "d1_binding_jsrpc", "durable_object_get_existing", "durable_object_rename", "durable_object_snapshots",
+    "enable_abortsignal_rpc", "enable_ctx_version_metadata", "enable_d1_with_sessions_api", "enable_nodejs_inspector_local_dev",
+    "enable_version_api", "enable_web_file_system", "expose_draining_reader", "expose_serialization_test_class",
+    "increase_websocket_message_size", "js_rpc", "kv_direct_binding", "memory_cache_delete", "offpeak_location_hint", "precise_timers",
+    "python_workers_development", "python_workers_durable_objects", "python_zstd_snapshot", "r2_binding_jsrpc", "replica_routing",
+    "rpc_dispose_cancels_call", "rtti_api", "service_binding_extra_handlers", "spec_compliant_property_attributes",
+    "streaming_tail_worker", "streams_no_default_auto_allocate_chunk_size", "tail_worker_user_spans", "typescript_implemented_streams",
+    "typescript_strip_types", "unsafe_module", "unsupported_process_actual_platform", "wasm_memory_discard", "workflows_bindings_rpc",
+    "workflows_step_rollback", "experimental",
+    NULL};
+
+static bool is_kind(const char *kind, const char *const *list)
+{
+    for (; *list; list++)
+        if (strcmp(kind, *list) == 0)
+            return true;
+    return false;
+}
+
 sv_rc sv_compatibility_check(sv_str date, const json_t *flags, const char *today, sv_err *err)
 {
     if (!is_date(date))
@@ -110,8 +133,8 @@ sv_rc sv_compatibility_check(sv_str date, const json_t *flags, const char *today
         sv_str s = json_text(f);
         if (!json_is_string(f) || s.n == 0 || s.n > 100 || has_nul(s))
             return sv_fail_api(err, SV_EINVAL, 10021, "compatibility_flags[%zu] is not the name of a flag", i);
-        if (sv_str_is(s, "experimental") || sv_str_is(s, "d1_binding_jsrpc")) /* they open what the process must not have */
-            return sv_fail_api(err, SV_EINVAL, 10021, "compatibility flag '%s' is not available", s.p);
+        if (is_kind(s.p, experimental_flags))
+            return sv_fail_api(err, SV_EINVAL, 10021, "compatibility flag '%s' is experimental, and not available", s.p);
     }
     return SV_OK;
 }
@@ -121,7 +144,6 @@ sv_rc sv_compatibility_check(sv_str date, const json_t *flags, const char *today
 /* Kinds that exist and that this release does not have; the others are not known at all. */
 static const char *const later_kinds[][2] = {
     {"r2_bucket", "R2 buckets"},
-    {"queue", "queues"},
     {"durable_object_namespace", "Durable Objects"},
     {"workflow", "Workflows"},
     {"hyperdrive", "Hyperdrive"},
@@ -237,14 +259,6 @@ static sv_rc check_product(const json_t *b, const char *name, const sv_product *
         if ((unsigned char)id.p[i] <= ' ' || (unsigned char)id.p[i] >= 0x7f)
             return sv_fail_api(err, SV_EINVAL, 10021, "Binding '%s': '%s' holds a character that no such name has", name, p->id);
     return strcmp(p->kind, "ratelimit") == 0 ? check_ratelimit(b, name, err) : SV_OK;
-}
-
-static bool is_kind(const char *kind, const char *const *list)
-{
-    for (; *list; list++)
-        if (strcmp(kind, *list) == 0)
-            return true;
-    return false;
 }
 
 /* The members that each of our kinds needs. A stored secret_text has no text any more: `stored`. */

@@ -177,6 +177,7 @@ static sv_rc config_worker(const sv_workers *w, const member *m, sv_config_worke
         .secrets = v->secrets,
         .created_ms = v->created_ms,
         .open = m->script.open,
+        .events = m->script.events,
         .folder = sv_arena_strndup(a, folder, strlen(folder)),
         .from_config = sv_arena_printf(a, "../%s/%s", m->script.key, v->folder),
         .binding_path = sv_arena_strndup(a, binding, strlen(binding)),
@@ -203,13 +204,16 @@ static sv_rc write_config(sv_workers *w, const char *unit_key, const sv_config *
 static sv_rc unit_spec(unit *u, sv_unit_spec *out, sv_arena *a, sv_err *err)
 {
     sv_config_worker *cw = sv_arena_new(a, sv_config_worker, u->n);
-    const char **keys = sv_arena_new(a, const char *, u->n + 1), **paths = sv_arena_new(a, const char *, u->n + 1);
+    const char **keys = sv_arena_new(a, const char *, 2 * u->n + 1), **paths = sv_arena_new(a, const char *, u->n + 1);
     if (!cw || !keys || !paths)
         return sv_fail(err, SV_ENOMEM, "no memory for the configuration");
+    size_t n_keys = 0;
     for (size_t i = 0; i < u->n; i++) {
         if (config_worker(u->w, &u->m[i], &cw[i], a, err) != SV_OK)
             return err->code;
-        keys[i] = cw[i].key;
+        keys[n_keys++] = cw[i].key;
+        if (cw[i].events && !(keys[n_keys++] = sv_arena_printf(a, "%s" SV_EVENTS_SUFFIX, cw[i].key)))
+            return sv_fail(err, SV_ENOMEM, "no memory for the configuration");
         paths[i] = cw[i].folder;
     }
     sv_config c;
@@ -233,11 +237,14 @@ static sv_rc unit_prepare(sv_workers *w, const sv_script *script, const sv_versi
     return rc;
 }
 
+/* key: of a Worker, or of its dispatcher. */
 sv_rc sv_workers_prepare(void *ctx, const char *key, sv_unit_spec *out, sv_arena *arena, sv_err *err)
 {
     sv_workers *w = ctx;
     sv_script s = {0};
-    if (sv_store_script_by_key(w, &s, key, err) != SV_OK)
+    char script[17];
+    snprintf(script, sizeof script, "%.16s", key);
+    if (sv_store_script_by_key(w, &s, script, err) != SV_OK)
         return err->code;
     sv_rc rc = unit_prepare(w, &s, NULL, out, arena, err);
     sv_script_done(&s);
@@ -289,6 +296,31 @@ sv_rc sv_unit_try(sv_workers *w, const sv_script *script, const sv_version *vers
 
 /* ---- declaring ---- */
 
+sv_rc sv_script_declare(sv_workers *w, const sv_script *s, sv_err *err)
+{
+    sv_worker_id id = {0}, events;
+    snprintf(id.key, sizeof id.key, "%s", s->key);
+    snprintf(id.name, sizeof id.name, "%s", s->name);
+    snprintf(id.principal.account_id, sizeof id.principal.account_id, "%s", s->account);
+    if (!w->runtime)
+        return SV_OK;
+    if (sv_runtime_declare(w->runtime, &id, s->name, err) != SV_OK)
+        return err->code;
+    events = id;
+    snprintf(events.key, sizeof events.key, "%s" SV_EVENTS_SUFFIX, s->key);
+    return s->events ? sv_runtime_declare(w->runtime, &events, NULL, err) : SV_OK;
+}
+
+sv_rc sv_script_undeclare(sv_workers *w, const char *key, sv_err *err)
+{
+    char events[32];
+    snprintf(events, sizeof events, "%s" SV_EVENTS_SUFFIX, key);
+    if (!w->runtime)
+        return SV_OK;
+    sv_rc rc = sv_runtime_remove(w->runtime, events, err);
+    return rc == SV_OK ? sv_runtime_remove(w->runtime, key, err) : rc;
+}
+
 sv_rc sv_workers_declare_all(sv_workers *w, sv_err *err)
 {
     sv_script *all = NULL;
@@ -296,12 +328,8 @@ sv_rc sv_workers_declare_all(sv_workers *w, sv_err *err)
     if (sv_store_scripts(w, &all, &n, NULL, err) != SV_OK)
         return err->code;
     for (size_t i = 0; i < n; i++) {
-        sv_worker_id id = {0};
         sv_err one = {0};
-        snprintf(id.key, sizeof id.key, "%s", all[i].key);
-        snprintf(id.name, sizeof id.name, "%s", all[i].name);
-        snprintf(id.principal.account_id, sizeof id.principal.account_id, "%s", all[i].account);
-        if (w->runtime && sv_runtime_declare(w->runtime, &id, all[i].name, &one) != SV_OK)
+        if (sv_script_declare(w, &all[i], &one) != SV_OK)
             sv_log(SV_ERROR, "worker.declare", "key=%s error='%s' left_out=1", all[i].key, one.msg);
         sv_script_done(&all[i]);
     }

@@ -35,6 +35,12 @@ sv_workers *sv_workers_close(sv_workers *w); /* no call may be in progress; NULL
 /* Declares every deployed Worker to the runtime. One that cannot be is logged and left out. */
 SV_MUST sv_rc sv_workers_declare_all(sv_workers *w, sv_err *err);
 
+/* Puts a dispatcher beside the deployed Worker (once: later calls find it), so that sv_event_send reaches its queue() and scheduled().
+ * SV_ENOENT 10007. Every later version has it too. */
+SV_MUST sv_rc sv_workers_enable_events(sv_workers *w, const char *account, const char *name, sv_err *err);
+/* Names of the account's deployed Workers that have a binding of that product's kind to `id`: an array of strings, the caller's. */
+SV_MUST sv_rc sv_workers_bound_to(sv_workers *w, const char *account, const char *kind, const char *id, json_t **out, sv_err *err);
+
 /* For sv_runtime_opts.prepare: what a process for the deployed version of `key` (and of the Workers bound with it) needs. ctx is the sv_workers. */
 SV_MUST sv_rc sv_workers_prepare(void *ctx, const char *key, sv_unit_spec *out, sv_arena *arena, sv_err *err);
 

@@ -33,6 +33,7 @@ typedef struct sv_script {
     char key[17], account[33], name[64], tag[33];
     int64_t created_ms, modified_ms;
     bool open, previews; /* reachable by its host name */
+    bool events;         /* a dispatcher stands beside it */
     json_t *settings;    /* tags, observability */
 } sv_script;
 void sv_script_done(sv_script *s);
@@ -80,6 +81,7 @@ SV_MUST sv_rc sv_store_record(sv_workers *w, sv_record *r, sv_err *err);
 SV_MUST sv_rc sv_store_sweep(sv_workers *w, const char *key, sv_err *err);
 SV_MUST sv_rc sv_store_delete(sv_workers *w, const char *key, sv_err *err);
 SV_MUST sv_rc sv_store_set_open(sv_workers *w, const char *key, bool open, bool previews, sv_err *err);
+SV_MUST sv_rc sv_store_set_events(sv_workers *w, const char *key, sv_err *err);
 SV_MUST sv_rc sv_store_set_settings(sv_workers *w, const char *key, const json_t *settings, sv_err *err);
 
 /* Whether another account has a Worker of that name. */
@@ -125,6 +127,10 @@ void sv_account_unlock(sv_workers *w, const char *account);
 SV_MUST sv_rc sv_unit_swap(sv_workers *w, const sv_script *script, const sv_version *version, int64_t *startup_ms, sv_err *err);
 SV_MUST sv_rc sv_unit_try(sv_workers *w, const sv_script *script, const sv_version *version, int64_t *startup_ms, sv_err *err);
 void sv_version_folder(const sv_workers *w, const char *key, const char *folder, char out[4096]);
+
+/* The sockets of a script, to the runtime. */
+SV_MUST sv_rc sv_script_declare(sv_workers *w, const sv_script *s, sv_err *err);
+SV_MUST sv_rc sv_script_undeclare(sv_workers *w, const char *key, sv_err *err);
 
 /* ---- deploy.c; each takes the account's lock ---- */
 typedef struct sv_author { const char *account, *name, *source; } sv_author; /* source: "wrangler" or "api" */
