@@ -147,7 +147,6 @@ static const char *const later_kinds[][2] = {
     {"durable_object_namespace", "Durable Objects"},
     {"workflow", "Workflows"},
     {"hyperdrive", "Hyperdrive"},
-    {"analytics_engine", "Analytics Engine"},
     {"browser", "browser rendering"},
     {"images", "Images"},
     {"media", "Media"},

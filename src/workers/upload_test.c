@@ -130,7 +130,7 @@ static void every_other_kind_is_refused_by_its_name(void **state)
 {
     static const char *const kinds[] = {
         "r2_bucket", "browser", "images", "media", "stream", "durable_object_namespace", "workflow",
-        "hyperdrive", "analytics_engine", "secrets_store_secret", "dispatch_namespace", "mtls_certificate", "send_email", "text_blob", "data_blob",
+        "hyperdrive", "secrets_store_secret", "dispatch_namespace", "mtls_certificate", "send_email", "text_blob", "data_blob",
         "wasm_module", "tail_consumer", "logfwdr", "pipelines", "worker_loader", "vpc_service", "ai_search", "secret_key", "something_new"};
     (void)state;
     for (size_t i = 0; i < SV_LEN(kinds); i++) {
