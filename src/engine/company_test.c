@@ -27,7 +27,7 @@ static const char *const models[] = {
     "llama-f32.gguf", "llama-f16.gguf", "llama-bf16.gguf", "llama-q8_0.gguf", "llama-q4_0.gguf", "llama-q4_k.gguf",
     "mistral.gguf", "qwen2.gguf", "qwen3-00001-of-00002.gguf", "gpt2.gguf",
 };
-static const char *const paths[] = {"portable", "avx2", "avx512"};
+static const char *const paths[] = {"portable", "avx2", "avxvnni", "avx512", "avx512vnni"};
 enum { N_MODELS = SV_LEN(models), N_PATHS = SV_LEN(paths) };
 
 static uint32_t random_state;
@@ -152,7 +152,7 @@ static void open_model(bench *b, const char *name)
     char path[512];
     sv_err err = {0};
     snprintf(path, sizeof path, SV_SOURCE_ROOT "/tests/reference/%s", name);
-    if (sv_llm_open(&b->m, path, &err) != SV_OK)
+    if (sv_llm_open(&b->m, path, &err) != SV_OK || sv_llm_pack(b->m, &err) != SV_OK)
         fail_msg("%s", err.msg);
     assert_true(sv_llm_get_info(b->m)->n_ctx >= N_CTX);
     random_state = 7;

@@ -24,7 +24,7 @@ typedef struct norm { const float *w, *b; } norm;
 
 typedef struct layer {
     norm attn_norm, ffn_norm;
-    sv_tensor qkv[3];
+    const sv_tensor *qkv[3];
     const sv_tensor *o, *up, *down;
     const float *qkv_bias, *o_bias, *up_bias, *down_bias;
 } layer;
@@ -58,13 +58,13 @@ static sv_rc read_shape(sv_llm *m, gpt2 *g, sv_err *err)
 }
 
 /* A third of a matrix of three times as many outputs. */
-static sv_tensor third(const sv_tensor *t, int i)
+static const sv_tensor *third(sv_llm *m, const sv_tensor *t, int i)
 {
     sv_tensor part = *t;
     part.dims[1] /= 3;
     part.n_bytes /= 3;
     part.data = (const uint8_t *)t->data + (size_t)i * part.n_bytes;
-    return part;
+    return sv_llm_add_weight(m, &part);
 }
 
 static sv_rc read_norm(sv_llm *m, norm *n, const char *weight, const char *bias, int i, sv_err *err)
@@ -80,16 +80,16 @@ static sv_rc read_layer(sv_llm *m, layer *l, int i, sv_err *err)
     if (read_norm(m, &l->attn_norm, "blk.%d.attn_norm.weight", "blk.%d.attn_norm.bias", i, err) != SV_OK ||
         sv_llm_matrix(m, &qkv, "blk.%d.attn_qkv.weight", i, n_embd, 3 * n_embd, err) != SV_OK ||
         sv_llm_vector(m, &l->qkv_bias, "blk.%d.attn_qkv.bias", i, 3 * n_embd, false, err) != SV_OK ||
-        sv_llm_matrix(m, &l->o, "blk.%d.attn_output.weight", i, n_embd, n_embd, err) != SV_OK ||
+        sv_llm_weight(m, &l->o, "blk.%d.attn_output.weight", i, n_embd, n_embd, err) != SV_OK ||
         sv_llm_vector(m, &l->o_bias, "blk.%d.attn_output.bias", i, n_embd, false, err) != SV_OK ||
         read_norm(m, &l->ffn_norm, "blk.%d.ffn_norm.weight", "blk.%d.ffn_norm.bias", i, err) != SV_OK ||
-        sv_llm_matrix(m, &l->up, "blk.%d.ffn_up.weight", i, n_embd, n_ff, err) != SV_OK ||
+        sv_llm_weight(m, &l->up, "blk.%d.ffn_up.weight", i, n_embd, n_ff, err) != SV_OK ||
         sv_llm_vector(m, &l->up_bias, "blk.%d.ffn_up.bias", i, n_ff, false, err) != SV_OK ||
-        sv_llm_matrix(m, &l->down, "blk.%d.ffn_down.weight", i, n_ff, n_embd, err) != SV_OK ||
+        sv_llm_weight(m, &l->down, "blk.%d.ffn_down.weight", i, n_ff, n_embd, err) != SV_OK ||
         sv_llm_vector(m, &l->down_bias, "blk.%d.ffn_down.bias", i, n_embd, false, err) != SV_OK)
         return err->code;
     for (int k = 0; k < 3; k++)
-        l->qkv[k] = third(qkv, k);
+        l->qkv[k] = third(m, qkv, k);
     return SV_OK;
 }
 
@@ -101,8 +101,9 @@ static sv_rc load(sv_llm *m, sv_err *err)
         sv_llm_matrix(m, &g->position_embd, "position_embd.weight", 0, p->n_embd, p->n_ctx, err) != SV_OK ||
         read_norm(m, &g->output_norm, "output_norm.weight", "output_norm.bias", 0, err) != SV_OK)
         return err->code;
-    g->output = g->token_embd;
-    if (sv_gguf_tensor(m->gguf, "output.weight") && sv_llm_matrix(m, &g->output, "output.weight", 0, p->n_embd, p->n_vocab, err) != SV_OK)
+    if (!sv_gguf_tensor(m->gguf, "output.weight"))
+        g->output = sv_llm_add_weight(m, g->token_embd);
+    else if (sv_llm_weight(m, &g->output, "output.weight", 0, p->n_embd, p->n_vocab, err) != SV_OK)
         return err->code;
     g->layers = sv_xcalloc((size_t)p->n_layer, sizeof *g->layers);
     for (int32_t i = 0; i < p->n_layer; i++)
@@ -149,6 +150,13 @@ static void norm_rows(void *arg, int32_t begin, int32_t end)
     const pass *p = arg;
     int64_t at = (int64_t)begin * p->m->info.n_embd;
     sv_layer_norm(p->ws->h + at, p->ws->x + at, p->norm.w, p->norm.b, end - begin, p->m->info.n_embd, ((const gpt2 *)p->m->weights)->eps);
+    sv_llm_quantise(p->ws, p->ws->h, p->m->info.n_embd, begin, end);
+}
+
+static void quantise_att_rows(void *arg, int32_t begin, int32_t end)
+{
+    const pass *p = arg;
+    sv_llm_quantise(p->ws, p->ws->att, p->m->info.n_embd, begin, end);
 }
 
 static void store_rows(void *arg, int32_t begin, int32_t end)
@@ -165,6 +173,7 @@ static void gelu_rows(void *arg, int32_t begin, int32_t end)
     const pass *p = arg;
     int64_t n_ff = p->m->info.n_ff;
     sv_gelu_tanh(p->ws->gate + begin * n_ff, (end - begin) * n_ff);
+    sv_llm_quantise(p->ws, p->ws->gate, n_ff, begin, end);
 }
 
 static void attention_block(const sv_llm *m, sv_llm_ws *ws, sv_pool *pool, const layer *l, pass *p)
@@ -173,13 +182,15 @@ static void attention_block(const sv_llm *m, sv_llm_ws *ws, sv_pool *pool, const
     p->norm = l->attn_norm;
     sv_llm_over_rows(pool, n, norm_rows, p);
     sv_matmul_run(pool, (sv_matmul[]){
-        {.w = &l->qkv[0], .x = ws->h, .n_rows = n, .y = ws->q, .bias = l->qkv_bias},
-        {.w = &l->qkv[1], .x = ws->h, .n_rows = n, .y = ws->k, .bias = l->qkv_bias + n_embd},
-        {.w = &l->qkv[2], .x = ws->h, .n_rows = n, .y = ws->v, .bias = l->qkv_bias + 2 * n_embd}}, 3);
+        {.w = l->qkv[0], .x = ws->h, .xq = ws->xq, .n_rows = n, .y = ws->q, .bias = l->qkv_bias},
+        {.w = l->qkv[1], .x = ws->h, .xq = ws->xq, .n_rows = n, .y = ws->k, .bias = l->qkv_bias + n_embd},
+        {.w = l->qkv[2], .x = ws->h, .xq = ws->xq, .n_rows = n, .y = ws->v, .bias = l->qkv_bias + 2 * n_embd}}, 3);
     sv_llm_over_rows(pool, n, store_rows, p);
     sv_attention(pool, &(sv_attn){.q = ws->q, .out = ws->att, .n_head = m->info.n_head, .scale = 1.0f / sqrtf((float)m->info.head_dim),
                                   .kv = p->kv, .chunks = ws->chunks, .n_chunks = ws->n_chunks});
-    sv_matmul_run(pool, &(sv_matmul){.w = l->o, .x = ws->att, .n_rows = n, .y = ws->x, .bias = l->o_bias, .add = true}, 1);
+    if (ws->xq)
+        sv_llm_over_rows(pool, n, quantise_att_rows, p);
+    sv_matmul_run(pool, &(sv_matmul){.w = l->o, .x = ws->att, .xq = ws->xq, .n_rows = n, .y = ws->x, .bias = l->o_bias, .add = true}, 1);
 }
 
 static void ffn_block(sv_llm_ws *ws, sv_pool *pool, const layer *l, pass *p)
@@ -187,9 +198,9 @@ static void ffn_block(sv_llm_ws *ws, sv_pool *pool, const layer *l, pass *p)
     int32_t n = ws->n_rows;
     p->norm = l->ffn_norm;
     sv_llm_over_rows(pool, n, norm_rows, p);
-    sv_matmul_run(pool, &(sv_matmul){.w = l->up, .x = ws->h, .n_rows = n, .y = ws->gate, .bias = l->up_bias}, 1);
+    sv_matmul_run(pool, &(sv_matmul){.w = l->up, .x = ws->h, .xq = ws->xq, .n_rows = n, .y = ws->gate, .bias = l->up_bias}, 1);
     sv_llm_over_rows(pool, n, gelu_rows, p);
-    sv_matmul_run(pool, &(sv_matmul){.w = l->down, .x = ws->gate, .n_rows = n, .y = ws->x, .bias = l->down_bias, .add = true}, 1);
+    sv_matmul_run(pool, &(sv_matmul){.w = l->down, .x = ws->gate, .xq = ws->xq, .n_rows = n, .y = ws->x, .bias = l->down_bias, .add = true}, 1);
 }
 
 static void step(const sv_llm *m, sv_llm_ws *ws, sv_pool *pool)
@@ -208,7 +219,8 @@ static void step(const sv_llm *m, sv_llm_ws *ws, sv_pool *pool)
         return;
     for (int32_t i = 0; i < ws->n_out; i++)
         sv_layer_norm(ws->h + i * n_embd, ws->x + ws->out_rows[i] * n_embd, g->output_norm.w, g->output_norm.b, 1, (int32_t)n_embd, g->eps);
-    sv_matmul_run(pool, &(sv_matmul){.w = g->output, .x = ws->h, .n_rows = ws->n_out, .y_rows = ws->logits}, 1);
+    sv_llm_quantise(ws, ws->h, n_embd, 0, ws->n_out);
+    sv_matmul_run(pool, &(sv_matmul){.w = g->output, .x = ws->h, .xq = ws->xq, .n_rows = ws->n_out, .y_rows = ws->logits}, 1);
 }
 
 const sv_family sv_family_gpt2 = {.arch = "gpt2", .load = load, .unload = unload, .step = step};

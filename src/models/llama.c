@@ -170,10 +170,10 @@ static sv_rc read_layer(sv_llm *m, layer *l, int i, sv_err *err)
     const sv_llm_info *p = &m->info;
     int64_t n_q = (int64_t)p->n_head * p->head_dim, n_kv = (int64_t)p->n_head_kv * p->head_dim;
     if (sv_llm_vector(m, &l->attn_norm, "blk.%d.attn_norm.weight", i, p->n_embd, false, err) != SV_OK ||
-        sv_llm_matrix(m, &l->q, "blk.%d.attn_q.weight", i, p->n_embd, n_q, err) != SV_OK ||
-        sv_llm_matrix(m, &l->k, "blk.%d.attn_k.weight", i, p->n_embd, n_kv, err) != SV_OK ||
-        sv_llm_matrix(m, &l->v, "blk.%d.attn_v.weight", i, p->n_embd, n_kv, err) != SV_OK ||
-        sv_llm_matrix(m, &l->o, "blk.%d.attn_output.weight", i, n_q, p->n_embd, err) != SV_OK ||
+        sv_llm_weight(m, &l->q, "blk.%d.attn_q.weight", i, p->n_embd, n_q, err) != SV_OK ||
+        sv_llm_weight(m, &l->k, "blk.%d.attn_k.weight", i, p->n_embd, n_kv, err) != SV_OK ||
+        sv_llm_weight(m, &l->v, "blk.%d.attn_v.weight", i, p->n_embd, n_kv, err) != SV_OK ||
+        sv_llm_weight(m, &l->o, "blk.%d.attn_output.weight", i, n_q, p->n_embd, err) != SV_OK ||
         sv_llm_vector(m, &l->q_bias, "blk.%d.attn_q.bias", i, n_q, no_bias, err) != SV_OK ||
         sv_llm_vector(m, &l->k_bias, "blk.%d.attn_k.bias", i, n_kv, no_bias, err) != SV_OK ||
         sv_llm_vector(m, &l->v_bias, "blk.%d.attn_v.bias", i, n_kv, no_bias, err) != SV_OK ||
@@ -182,9 +182,9 @@ static sv_rc read_layer(sv_llm *m, layer *l, int i, sv_err *err)
         (!no_norm && sv_llm_vector(m, &l->k_norm, "blk.%d.attn_k_norm.weight", i, p->head_dim, false, err) != SV_OK))
         return err->code;
     if (sv_llm_vector(m, &l->ffn_norm, "blk.%d.ffn_norm.weight", i, p->n_embd, false, err) != SV_OK ||
-        sv_llm_matrix(m, &l->gate, "blk.%d.ffn_gate.weight", i, p->n_embd, p->n_ff, err) != SV_OK ||
-        sv_llm_matrix(m, &l->up, "blk.%d.ffn_up.weight", i, p->n_embd, p->n_ff, err) != SV_OK ||
-        sv_llm_matrix(m, &l->down, "blk.%d.ffn_down.weight", i, p->n_ff, p->n_embd, err) != SV_OK)
+        sv_llm_weight(m, &l->gate, "blk.%d.ffn_gate.weight", i, p->n_embd, p->n_ff, err) != SV_OK ||
+        sv_llm_weight(m, &l->up, "blk.%d.ffn_up.weight", i, p->n_embd, p->n_ff, err) != SV_OK ||
+        sv_llm_weight(m, &l->down, "blk.%d.ffn_down.weight", i, p->n_ff, p->n_embd, err) != SV_OK)
         return err->code;
     return SV_OK;
 }
@@ -201,9 +201,9 @@ static sv_rc load(sv_llm *m, sv_err *err)
     if (read_rope(m, l, err) != SV_OK || sv_llm_matrix(m, &l->token_embd, "token_embd.weight", 0, p->n_embd, p->n_vocab, err) != SV_OK ||
         sv_llm_vector(m, &l->output_norm, "output_norm.weight", 0, p->n_embd, false, err) != SV_OK)
         return err->code;
-    l->output = l->token_embd;
-    if (sv_gguf_tensor(m->gguf, "output.weight") &&
-        sv_llm_matrix(m, &l->output, "output.weight", 0, p->n_embd, p->n_vocab, err) != SV_OK)
+    if (!sv_gguf_tensor(m->gguf, "output.weight"))
+        l->output = sv_llm_add_weight(m, l->token_embd);
+    else if (sv_llm_weight(m, &l->output, "output.weight", 0, p->n_embd, p->n_vocab, err) != SV_OK)
         return err->code;
     for (int32_t i = 0; i < p->n_layer; i++)
         if (read_layer(m, &l->layers[i], i, err) != SV_OK)
@@ -247,6 +247,13 @@ static void norm_rows(void *arg, int32_t begin, int32_t end)
     const pass *p = arg;
     int64_t at = (int64_t)begin * p->m->info.n_embd;
     sv_rms_norm(p->ws->h + at, p->ws->x + at, p->norm, end - begin, p->m->info.n_embd, ((const llama *)p->m->weights)->eps);
+    sv_llm_quantise(p->ws, p->ws->h, p->m->info.n_embd, begin, end);
+}
+
+static void quantise_att_rows(void *arg, int32_t begin, int32_t end)
+{
+    const pass *p = arg;
+    sv_llm_quantise(p->ws, p->ws->att, (int64_t)p->m->info.n_head * p->m->info.head_dim, begin, end);
 }
 
 /* A row's heads of q or k. */
@@ -281,6 +288,7 @@ static void swiglu_rows(void *arg, int32_t begin, int32_t end)
     const pass *p = arg;
     int64_t n_ff = p->m->info.n_ff, at = begin * n_ff;
     sv_swiglu(p->ws->gate + at, p->ws->gate + at, p->ws->up + at, (end - begin) * n_ff);
+    sv_llm_quantise(p->ws, p->ws->gate, n_ff, begin, end);
 }
 
 static void attention_block(const sv_llm *m, sv_llm_ws *ws, sv_pool *pool, const layer *l, pass *p)
@@ -290,13 +298,15 @@ static void attention_block(const sv_llm *m, sv_llm_ws *ws, sv_pool *pool, const
     p->norm = l->attn_norm;
     sv_llm_over_rows(pool, ws->n_rows, norm_rows, p);
     sv_matmul_run(pool, (sv_matmul[]){
-        {.w = l->q, .x = ws->h, .n_rows = ws->n_rows, .y = ws->q, .bias = l->q_bias},
-        {.w = l->k, .x = ws->h, .n_rows = ws->n_rows, .y = ws->k, .bias = l->k_bias},
-        {.w = l->v, .x = ws->h, .n_rows = ws->n_rows, .y = ws->v, .bias = l->v_bias}}, 3);
+        {.w = l->q, .x = ws->h, .xq = ws->xq, .n_rows = ws->n_rows, .y = ws->q, .bias = l->q_bias},
+        {.w = l->k, .x = ws->h, .xq = ws->xq, .n_rows = ws->n_rows, .y = ws->k, .bias = l->k_bias},
+        {.w = l->v, .x = ws->h, .xq = ws->xq, .n_rows = ws->n_rows, .y = ws->v, .bias = l->v_bias}}, 3);
     sv_llm_over_rows(pool, ws->n_rows, place_and_store_rows, p);
     sv_attention(pool, &(sv_attn){.q = ws->q, .out = ws->att, .n_head = i->n_head, .window = window,
                                   .scale = 1.0f / sqrtf((float)i->head_dim), .kv = p->kv, .chunks = ws->chunks, .n_chunks = ws->n_chunks});
-    sv_matmul_run(pool, &(sv_matmul){.w = l->o, .x = ws->att, .n_rows = ws->n_rows, .y = ws->x, .bias = l->o_bias, .add = true}, 1);
+    if (ws->xq)
+        sv_llm_over_rows(pool, ws->n_rows, quantise_att_rows, p);
+    sv_matmul_run(pool, &(sv_matmul){.w = l->o, .x = ws->att, .xq = ws->xq, .n_rows = ws->n_rows, .y = ws->x, .bias = l->o_bias, .add = true}, 1);
 }
 
 static void ffn_block(sv_llm_ws *ws, sv_pool *pool, const layer *l, pass *p)
@@ -304,10 +314,10 @@ static void ffn_block(sv_llm_ws *ws, sv_pool *pool, const layer *l, pass *p)
     p->norm = l->ffn_norm;
     sv_llm_over_rows(pool, ws->n_rows, norm_rows, p);
     sv_matmul_run(pool, (sv_matmul[]){
-        {.w = l->gate, .x = ws->h, .n_rows = ws->n_rows, .y = ws->gate},
-        {.w = l->up, .x = ws->h, .n_rows = ws->n_rows, .y = ws->up}}, 2);
+        {.w = l->gate, .x = ws->h, .xq = ws->xq, .n_rows = ws->n_rows, .y = ws->gate},
+        {.w = l->up, .x = ws->h, .xq = ws->xq, .n_rows = ws->n_rows, .y = ws->up}}, 2);
     sv_llm_over_rows(pool, ws->n_rows, swiglu_rows, p);
-    sv_matmul_run(pool, &(sv_matmul){.w = l->down, .x = ws->gate, .n_rows = ws->n_rows, .y = ws->x, .add = true}, 1);
+    sv_matmul_run(pool, &(sv_matmul){.w = l->down, .x = ws->gate, .xq = ws->xq, .n_rows = ws->n_rows, .y = ws->x, .add = true}, 1);
 }
 
 static void step(const sv_llm *m, sv_llm_ws *ws, sv_pool *pool)
@@ -327,7 +337,8 @@ static void step(const sv_llm *m, sv_llm_ws *ws, sv_pool *pool)
         return;
     for (int32_t i = 0; i < ws->n_out; i++)
         sv_rms_norm(ws->h + i * n_embd, ws->x + ws->out_rows[i] * n_embd, l->output_norm, 1, (int32_t)n_embd, l->eps);
-    sv_matmul_run(pool, &(sv_matmul){.w = l->output, .x = ws->h, .n_rows = ws->n_out, .y_rows = ws->logits}, 1);
+    sv_llm_quantise(ws, ws->h, n_embd, 0, ws->n_out);
+    sv_matmul_run(pool, &(sv_matmul){.w = l->output, .x = ws->h, .xq = ws->xq, .n_rows = ws->n_out, .y_rows = ws->logits}, 1);
 }
 
 #define FAMILY(...) {__VA_ARGS__, .load = load, .unload = unload, .step = step}

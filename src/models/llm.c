@@ -9,7 +9,7 @@
  *   1. Every hyper-parameter is in range, every tensor has the shape that follows from them, and a type the kernels compute. A step
  *      checks nothing but its arguments.
  *   2. The tokenizer has as many tokens as the embedding has rows, so an id that it gives is a row that exists.
- *   3. Weights stay in the map of the file; memory beside it is some bytes a tensor, plus the tokenizer. */
+ *   3. Weights stay in the map of the file; memory beside it is some bytes a tensor, plus the tokenizer, until sv_llm_pack. */
 #include "models/llm_impl.h"
 
 #include <inttypes.h>
@@ -17,12 +17,15 @@
 #include <stdio.h>
 #include <string.h>
 
+#include <sys/mman.h>
+
 #include "base/mem.h"
 #include "models/files.h"
+#include "nn/pack.h"
 
 static const sv_family *const families[] = {&sv_family_llama, &sv_family_qwen2, &sv_family_qwen3, &sv_family_gpt2};
 
-enum { ALIGN = 64, ROWS_A_TASK = 8 };
+enum { ALIGN = 64, ROWS_A_TASK = 8, HUGE_PAGE = 2 << 20 };
 
 /* --- what families read with -------------------------------------------------------------------------------------- */
 
@@ -49,6 +52,22 @@ sv_rc sv_llm_matrix(const sv_llm *m, const sv_tensor **out, const char *fmt, int
         return sv_fail(err, SV_EFORMAT, "tensor '%s': type %s is not supported; convert the model to another type", name,
                        sv_type_get(t->type)->name);
     *out = t;
+    return SV_OK;
+}
+
+const sv_tensor *sv_llm_add_weight(sv_llm *m, const sv_tensor *t)
+{
+    SV_ASSERT(m->n_matrices < m->max_matrices);
+    m->matrices[m->n_matrices] = *t;
+    return &m->matrices[m->n_matrices++];
+}
+
+sv_rc sv_llm_weight(sv_llm *m, const sv_tensor **out, const char *fmt, int i_layer, int64_t n_in, int64_t n_out, sv_err *err)
+{
+    const sv_tensor *t = NULL;
+    if (sv_llm_matrix(m, &t, fmt, i_layer, n_in, n_out, err) != SV_OK)
+        return err->code;
+    *out = sv_llm_add_weight(m, t);
     return SV_OK;
 }
 
@@ -202,6 +221,10 @@ static sv_rc load(sv_llm *m, sv_err *err)
 {
     measure(m);
     m->info.n_vocab = sv_tokenizer_n_vocab(m->tokenizer); /* inv. 2: the family checks the embedding against it */
+    m->max_matrices = 3 * sv_gguf_n_tensors(m->gguf) + 1; /* some are seen as three; a tied embedding is one more */
+    m->matrices = sv_try_calloc(m->max_matrices, sizeof *m->matrices);
+    if (!m->matrices)
+        return sv_fail(err, SV_ENOMEM, "no memory for %zu tensors", sv_gguf_n_tensors(m->gguf));
     return m->family->load(m, err);
 }
 
@@ -269,6 +292,8 @@ sv_llm *sv_llm_unref(sv_llm *m)
     for (size_t i = 0; i < m->n_vectors; i++)
         free(m->vectors[i]);
     free(m->vectors);
+    free(m->matrices);
+    free(m->packed);
     sv_gguf_close(m->file);
     sv_hf_close(m->hf);
     free(m);
@@ -300,6 +325,40 @@ size_t sv_llm_kv_page_bytes(const sv_llm *m)
     return (size_t)m->info.n_layer * sv_kv_layer_floats(m->info.n_head_kv, m->info.head_dim) * sizeof(float);
 }
 
+/* --- packing ------------------------------------------------------------------------------------------------------ */
+
+sv_rc sv_llm_pack(sv_llm *m, sv_err *err)
+{
+    size_t n_bytes = 0, at = 0;
+    SV_ASSERT(!m->packed);
+    for (size_t i = 0; i < m->n_matrices; i++)
+        if (sv_packable(&m->matrices[i]))
+            n_bytes += sv_packed_bytes(&m->matrices[i]);
+    if (n_bytes == 0)
+        return SV_OK;
+    m->packed = sv_try_aligned(n_bytes, HUGE_PAGE);
+    if (!m->packed)
+        return sv_fail(err, SV_ENOMEM, "no memory for %zu MiB of packed weights", n_bytes >> 20);
+    (void)madvise(m->packed, n_bytes, MADV_HUGEPAGE); /* where the system has them: fewer misses of the TLB in a stream through all */
+    m->packed_bytes = n_bytes;
+    for (size_t i = 0; i < m->n_matrices; i++) {
+        sv_tensor *t = &m->matrices[i];
+        if (!sv_packable(t))
+            continue;
+        sv_pack(m->packed + at, t, 0, sv_pack_groups(t));
+        t->n_bytes = sv_packed_bytes(t);
+        t->data = m->packed + at;
+        t->layout = SV_LAYOUT_PACKED;
+        at += t->n_bytes;
+    }
+    return SV_OK;
+}
+
+size_t sv_llm_packed_bytes(const sv_llm *m)
+{
+    return m->packed_bytes;
+}
+
 /* --- workspace and step ------------------------------------------------------------------------------------------- */
 
 /* Hands out the next `bytes` of memory, or only counts when memory is NULL. */
@@ -327,6 +386,9 @@ static size_t lay_out(sv_llm_ws *ws, const sv_llm *m, uint8_t *memory)
     ws->up = cut(memory, &at, f * (size_t)i->n_ff);
     ws->cos_sin = cut(memory, &at, f * (size_t)m->n_rot);
     ws->rows = cut(memory, &at, n * sizeof *ws->rows);
+    size_t widest = n_q > (size_t)i->n_ff ? n_q : (size_t)i->n_ff;
+    widest = widest > (size_t)i->n_embd ? widest : (size_t)i->n_embd;
+    ws->xq = m->packed ? cut(memory, &at, n * (widest / SV_LEN(ws->xq->q)) * sizeof *ws->xq) : NULL;
     ws->chunks = cut(memory, &at, n * sizeof *ws->chunks);
     ws->out_rows = cut(memory, &at, n * sizeof *ws->out_rows);
     ws->logits = cut(memory, &at, n * sizeof *ws->logits);
@@ -394,6 +456,13 @@ void sv_llm_over_rows(sv_pool *pool, int32_t n_rows, sv_rows_fn fn, void *arg)
 {
     row_tasks t = {fn, arg, n_rows};
     sv_pool_run(pool, (n_rows + ROWS_A_TASK - 1) / ROWS_A_TASK, rows_task, &t);
+}
+
+void sv_llm_quantise(sv_llm_ws *ws, const float *x, int64_t width, int32_t begin, int32_t end)
+{
+    enum { BLOCK = SV_LEN(ws->xq->q) };
+    if (ws->xq && width % BLOCK == 0)
+        sv_quantise(ws->xq + begin * (width / BLOCK), x + begin * width, (end - begin) * width);
 }
 
 void sv_llm_embed(float *x, const sv_tensor *w, const sv_llm_row *rows, int32_t begin, int32_t end)

@@ -51,6 +51,11 @@ const sv_template *sv_llm_template(const sv_llm *m);
 const char *sv_llm_template_error(const sv_llm *m);
 size_t sv_llm_kv_page_bytes(const sv_llm *m);
 
+/* Lays the quantised matrices out for this CPU's integer kernels (nn/pack.h), before any step: several times as fast, for activations
+ * rounded to 8 bits and a second copy of the weights. Of a model without such matrices nothing changes. SV_ENOMEM. */
+SV_MUST sv_rc sv_llm_pack(sv_llm *m, sv_err *err);
+size_t sv_llm_packed_bytes(const sv_llm *m);
+
 /* One sequence's part of a step: tokens at positions [pos, pos + n_tokens). pages[j] covers them and everything before. */
 typedef struct sv_llm_chunk {
     const int32_t *tokens;

@@ -34,6 +34,10 @@ struct sv_llm {
     void *weights;  /* the family's */
     float **vectors; /* those that the file has in another type than float32 */
     size_t n_vectors;
+    sv_tensor *matrices; /* [max_matrices] what steps multiply with; families hold pointers into it */
+    size_t n_matrices, max_matrices;
+    uint8_t *packed;     /* the bytes of those that are packed; NULL: none is */
+    size_t packed_bytes;
 };
 
 typedef struct sv_llm_row {
@@ -50,6 +54,7 @@ struct sv_llm_ws {
     float *k, *v;           /* [n_head_kv * head_dim] */
     float *gate, *up;       /* [n_ff] */
     float *cos_sin;         /* [n_rot] */
+    sv_q8 *xq;              /* what goes into a packed matrix; NULL: nothing is packed */
     sv_llm_row *rows;
     sv_attn_chunk *chunks;
     int32_t *out_rows;      /* rows whose logits are wanted, */
@@ -65,6 +70,10 @@ void sv_llm_set_template(sv_llm *m, sv_str source, const char *where);
 /* The named tensor with exactly these dims (n_out 0: a vector), of a type that kernels take. `fmt` has at most one %d, for
  * i_layer. SV_EFORMAT names the tensor and both shapes. */
 SV_MUST sv_rc sv_llm_matrix(const sv_llm *m, const sv_tensor **out, const char *fmt, int i_layer, int64_t n_in, int64_t n_out, sv_err *err);
+/* The same for a matrix that steps multiply with, which sv_llm_pack may lay out anew. */
+SV_MUST sv_rc sv_llm_weight(sv_llm *m, const sv_tensor **out, const char *fmt, int i_layer, int64_t n_in, int64_t n_out, sv_err *err);
+/* A matrix, or some of its outputs, that steps multiply with; the result lives with m. */
+const sv_tensor *sv_llm_add_weight(sv_llm *m, const sv_tensor *t);
 /* A vector as float32: the file's own, or a copy that lives with m. Where `optional`, absent is NULL. */
 SV_MUST sv_rc sv_llm_vector(sv_llm *m, const float **out, const char *fmt, int i_layer, int64_t n, bool optional, sv_err *err);
 
@@ -80,6 +89,8 @@ bool sv_llm_has(const sv_llm *m, const char *key);
 /* Calls fn for stretches of [0, n_rows) that together are all of it, on the pool's threads. */
 typedef void (*sv_rows_fn)(void *arg, int32_t begin, int32_t end);
 void sv_llm_over_rows(sv_pool *pool, int32_t n_rows, sv_rows_fn fn, void *arg);
+/* Rows [begin, end) of x, `width` numbers each, to ws->xq, if something is packed. */
+void sv_llm_quantise(sv_llm_ws *ws, const float *x, int64_t width, int32_t begin, int32_t end);
 /* Row r of x = the token's row of w. */
 void sv_llm_embed(float *x, const sv_tensor *w, const sv_llm_row *rows, int32_t begin, int32_t end);
 /* Where layer i's keys and values lie in a page. */

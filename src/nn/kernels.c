@@ -18,6 +18,7 @@ enum {
     TASK_COLUMNS = 4,     /* columns of a task are a multiple of it: what the kernels take at once */
     MIN_SHARED_COLUMNS = 32,
     MAX_TASK_COLUMNS = 64,
+    PACKED_COLUMNS = 64, /* four groups */
     MAX_OPS = 8,
 };
 
@@ -40,32 +41,49 @@ static bool has_avx512(void)
     return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
 }
+
+static bool has_avx512vnni(void)
+{
+    return has_avx512() && __builtin_cpu_supports("avx512vnni");
+}
+
+static bool has_avxvnni(void)
+{
+    unsigned a, b, c, d; /* bit 4 of EAX; neither compiler knows its name */
+    return has_avx2() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & 16) != 0;
+}
 #endif
 
-static const struct {
-    const sv_kernel_set *set;
+typedef struct instruction_set {
+    const char *name;
+    const sv_kernel_set *floats;
+    const sv_packed_set *bytes;
     bool (*supported)(void);
-} sets[] = { /* the best first */
+} instruction_set;
+static const instruction_set sets[] = { /* the best first */
 #if defined(__x86_64__)
-    {&sv_kernels_avx512, has_avx512}, {&sv_kernels_avx2, has_avx2},
+    {"avx512vnni", &sv_kernels_avx512, &sv_packed_avx512vnni, has_avx512vnni},
+    {"avx512", &sv_kernels_avx512, &sv_packed_avx512, has_avx512},
+    {"avxvnni", &sv_kernels_avx2, &sv_packed_avxvnni, has_avxvnni},
+    {"avx2", &sv_kernels_avx2, &sv_packed_avx2, has_avx2},
 #endif
-    {&sv_kernels_portable, always},
+    {"portable", &sv_kernels_portable, &sv_packed_portable, always},
 };
-static const sv_kernel_set *_Atomic selected;
+static const instruction_set *_Atomic selected;
 
 bool sv_kernels_select(const char *name)
 {
     for (size_t i = 0; i < SV_LEN(sets); i++)
-        if ((!name || strcmp(name, sets[i].set->name) == 0) && sets[i].supported()) {
-            atomic_store(&selected, sets[i].set);
+        if ((!name || strcmp(name, sets[i].name) == 0) && sets[i].supported()) {
+            atomic_store(&selected, &sets[i]);
             return true;
         }
     return false;
 }
 
-static const sv_kernel_set *kernels(void)
+static const instruction_set *kernels(void)
 {
-    const sv_kernel_set *k = atomic_load_explicit(&selected, memory_order_acquire);
+    const instruction_set *k = atomic_load_explicit(&selected, memory_order_acquire);
     if (k)
         return k;
     SV_ASSERT(sv_kernels_select(NULL));
@@ -80,12 +98,20 @@ const char *sv_kernels_name(void)
 /* --- matmul ------------------------------------------------------------------------------------------------------- */
 
 typedef struct matmul_pass {
-    const sv_kernel_set *k;
+    const instruction_set *k;
     const sv_matmul *ops;
     int32_t n_ops;
     int64_t columns[MAX_OPS];     /* a task's, by op */
     int32_t first_task[MAX_OPS + 1];
 } matmul_pass;
+
+static void columns_of(const instruction_set *k, const sv_matmul *op, int64_t begin, int64_t end)
+{
+    if (op->w->layout == SV_LAYOUT_PACKED)
+        k->bytes->matmul(op, begin, end);
+    else
+        k->floats->matmul(op, begin, end);
+}
 
 static void matmul_task(void *arg, int32_t i_task)
 {
@@ -95,12 +121,14 @@ static void matmul_task(void *arg, int32_t i_task)
         i++;
     const sv_matmul *op = &p->ops[i];
     int64_t begin = (int64_t)(i_task - p->first_task[i]) * p->columns[i], end = begin + p->columns[i];
-    p->k->matmul(op, begin, end < op->w->dims[1] ? end : op->w->dims[1]);
+    columns_of(p->k, op, begin, end < op->w->dims[1] ? end : op->w->dims[1]);
 }
 
 /* How many columns make TASK_WORK, within what keeps tasks many; with many rows, what shares a row of x from the cache. */
 static int64_t task_columns(const sv_matmul *op)
 {
+    if (op->w->layout == SV_LAYOUT_PACKED)
+        return PACKED_COLUMNS;
     int64_t n = sv_round_up(TASK_WORK / (op->w->dims[0] * op->n_rows), TASK_COLUMNS);
     int64_t min = op->n_rows == 1 ? TASK_COLUMNS : MIN_SHARED_COLUMNS;
     return n < min ? min : n > MAX_TASK_COLUMNS ? MAX_TASK_COLUMNS : n;
@@ -113,6 +141,7 @@ void sv_matmul_run(sv_pool *pool, const sv_matmul *ops, int32_t n_ops)
     SV_ASSERT(n_ops >= 1 && n_ops <= MAX_OPS);
     for (int32_t i = 0; i < n_ops; i++) {
         const sv_tensor *w = ops[i].w;
+        SV_ASSERT(w->layout == SV_LAYOUT_FILE || ops[i].xq);
         SV_ASSERT(ops[i].n_rows > 0 && w->dims[0] <= SV_MAX_ROW && sv_type_get(w->type)->computable);
         p.columns[i] = task_columns(&ops[i]);
         p.first_task[i + 1] = p.first_task[i] + (int32_t)((w->dims[1] + p.columns[i] - 1) / p.columns[i]);
@@ -123,7 +152,12 @@ void sv_matmul_run(sv_pool *pool, const sv_matmul *ops, int32_t n_ops)
         return;
     }
     for (int32_t i = 0; i < n_ops; i++)
-        p.k->matmul(&ops[i], 0, ops[i].w->dims[1]);
+        columns_of(p.k, &ops[i], 0, ops[i].w->dims[1]);
+}
+
+void sv_quantise(sv_q8 *dst, const float *x, int64_t n)
+{
+    kernels()->bytes->quantise(dst, x, n);
 }
 
 /* --- norms, positions, activations -------------------------------------------------------------------------------- */
@@ -211,7 +245,7 @@ void sv_rope_halves(float *x, const float *cos_sin, int32_t n_pairs, int32_t n_h
 
 void sv_swiglu(float *y, const float *gate, const float *up, int64_t n)
 {
-    kernels()->swiglu(y, gate, up, n);
+    kernels()->floats->swiglu(y, gate, up, n);
 }
 
 /* Half of 1 + tanh(u) is 1 / (1 + exp(-2u)), so with g = 2u = x (a + b x^2) it is silu(g) / (a + b x^2): what swiglu computes. */
@@ -227,7 +261,7 @@ void sv_gelu_tanh(float *x, int64_t n)
             up[i] = 1.0f / t;
             x[at + i] *= t;
         }
-        kernels()->swiglu(x + at, x + at, up, part);
+        kernels()->floats->swiglu(x + at, x + at, up, part);
     }
 }
 
@@ -305,7 +339,7 @@ static void attn_task(void *arg, int32_t i_task)
 
 void sv_attention(sv_pool *pool, const sv_attn *a)
 {
-    attn_pass p = {kernels(), a};
+    attn_pass p = {kernels()->floats, a};
     int32_t n_tasks = 0;
     int64_t work = 0;
     SV_ASSERT(a->kv.head_dim <= SV_MAX_HEAD_DIM && a->n_head % a->kv.n_head_kv == 0);

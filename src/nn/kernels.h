@@ -12,23 +12,36 @@
 #include "nn/pool.h"
 #include "nn/tensor.h"
 
-/* "avx512", "avx2" or "portable"; NULL: the best that this CPU has, which is also the state at the start. false: unknown, or not on
+/* "avx512vnni", "avx512", "avxvnni", "avx2" or "portable"; NULL: the best that this CPU has, which is also the state at the start. false: unknown, or not on
  * this CPU. For tests and benchmarks, before any other thread computes. */
 bool sv_kernels_select(const char *name);
 const char *sv_kernels_name(void);
 
 enum { SV_MAX_ROW = 65536 }; /* longest row of a weight matrix: a dequantised row must fit a thread's stack */
 
+/* 32 activations rounded to 8 bits: value i is scale * q[i], within half a scale; scale is the largest magnitude / 127. */
+typedef struct sv_q8 {
+    int8_t q[32];
+    float scale;
+    float sum;        /* scale times the sum of q */
+    int32_t minus[2]; /* the sums of the halves of q, negated */
+} sv_q8;
+/* n floats, a multiple of 32. Ties round to even; the same bits on every CPU. */
+void sv_quantise(sv_q8 *dst, const float *x, int64_t n);
+
 /* y = x W^T (+ bias), or y += that.
  *   w     [n_out, n_in] of any computable type; n_in = dims[0] <= SV_MAX_ROW
- *   x     float32 [n_rows, n_in]
+ *   x     float32 [n_rows, n_in]; not looked at where w is packed (pack.h)
+ *   xq    the same by sv_quantise; only looked at where w is packed
  *   y     float32 [n_rows, n_out], or y_rows: n_rows pointers to [n_out] each; no overlap with x
  *   bias  float32 [n_out] or NULL
- * A weight's value is exactly what sv_dequantize gives; products are summed in 16 lanes by fused multiply-add (mul, then add,
- * in the portable set), then the lanes pairwise. avx512 and avx2 give the same bits. */
+ * As files have it, a weight's value is exactly what sv_dequantize gives; products are summed in 16 lanes by fused multiply-add (mul, then
+ * add, in the portable set), then the lanes pairwise. Packed, weights meet activations of 8 bits: integer sums of 32 products (Q6_K: 16), scaled
+ * and added to one float, block by block. All sets but portable give the same bits. */
 typedef struct sv_matmul {
     const sv_tensor *w;
     const float *x;
+    const sv_q8 *xq;
     int32_t n_rows;
     float *y;
     float *const *y_rows;

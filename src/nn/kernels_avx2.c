@@ -94,5 +94,4 @@ static ALWAYS_INLINE group load_q4_k(const uint8_t *p, int s, const scales *sc)
     X(SV_Q4_0, prepare_none, load_q4_0, 1, 18) X(SV_Q4_K, prepare_q4_k, load_q4_k, 8, 144)                \
     X(SV_Q6_K, prepare_q6_k, load_q6_k, 8, 210)
 #define KERNEL_SET sv_kernels_avx2
-#define KERNEL_NAME "avx2"
 #include "nn/kernels_body.h"

@@ -6,7 +6,7 @@
  *     TILE_OUT, TILE_ROWS, TILE_CASES(X), STREAM_ROWS, STREAM_CASES(X), TILE_QUERIES   what the registers hold at once
  *     FUSED(X)          X(type, prepare, load, span, span_bytes) for each type it unpacks in registers, exactly as sv_dequantize
  *                       would; see `loader`
- *     KERNEL_SET, KERNEL_NAME
+ *     KERNEL_SET
  *
  * Invariants, which make results independent of company:
  *   1. A sum over k has 16 lanes; lane l adds the products of k = l (mod 16) in rising order, one v_fma each. A row that
@@ -488,7 +488,6 @@ static void attend(const sv_attn *a, const sv_attn_chunk *c, int32_t head_kv, in
 }
 
 const sv_kernel_set KERNEL_SET = {
-    .name = KERNEL_NAME,
     .matmul = matmul,
     .attend = attend,
     .swiglu = swiglu,

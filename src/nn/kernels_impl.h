@@ -23,6 +23,17 @@ extern const sv_kernel_set sv_kernels_portable;
 extern const sv_kernel_set sv_kernels_avx2, sv_kernels_avx512;
 #endif
 
+/* For packed weights. Apart from the others, since instructions for bytes come and go apart from those for floats. */
+typedef struct sv_packed_set {
+    void (*matmul)(const sv_matmul *op, int64_t begin, int64_t end); /* begin is a multiple of SV_PACK_ROWS */
+    void (*quantise)(sv_q8 *dst, const float *x, int64_t n);
+} sv_packed_set;
+
+extern const sv_packed_set sv_packed_portable;
+#if defined(__x86_64__)
+extern const sv_packed_set sv_packed_avx2, sv_packed_avxvnni, sv_packed_avx512, sv_packed_avx512vnni;
+#endif
+
 static inline int64_t sv_round_up(int64_t n, int64_t to)
 {
     return (n + to - 1) / to * to;

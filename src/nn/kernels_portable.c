@@ -24,7 +24,6 @@ typedef struct scales { char none; } scales; /* nothing quantised is unpacked in
 #define STREAM_ROWS 1
 #define STREAM_CASES(X) X(1)
 #define KERNEL_SET sv_kernels_portable
-#define KERNEL_NAME "portable"
 
 static inline float sum16(const vec *v)
 {

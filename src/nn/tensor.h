@@ -29,6 +29,12 @@ typedef struct sv_type_info {
 } sv_type_info;
 const sv_type_info *sv_type_get(uint32_t type); /* never NULL; name is NULL for unknown numbers */
 
+/* How data is laid out. */
+typedef enum sv_layout {
+    SV_LAYOUT_FILE, /* row by row, as files have it */
+    SV_LAYOUT_PACKED, /* for integer kernels (pack.h) */
+} sv_layout;
+
 /* Row-major; dims[0] is the fastest (the row length), as GGUF has it. Unused dims are 1. */
 typedef struct sv_tensor {
     const char *name; /* borrowed from the file's owner */
@@ -37,6 +43,7 @@ typedef struct sv_tensor {
     int64_t dims[4];
     const void *data; /* borrowed */
     size_t n_bytes;
+    sv_layout layout;
 } sv_tensor;
 
 /* Bytes of n elements; n is a multiple of the type's block. */
