@@ -61,6 +61,9 @@ static const sv_limit limits[SV_N_LIMITS] = {
     {SV_LIMIT_AI_STOP_BYTES, "Workers AI", "One stop string", 256, "bytes", 400, 5006, "", "refused"},
     {SV_LIMIT_AI_TEXTS, "Workers AI", "Texts of an embedding, contexts of a reranking", 100, "", 400, 5006, "100", "refused"},
     {SV_LIMIT_AI_QUEUE, "Workers AI", "Calls that wait for one model, besides those it computes", 256, "", 429, 3040, "", "refused at once, out of capacity"},
+    {SV_LIMIT_AI_BATCHES, "Workers AI", "Asynchronous batches of an account that wait or run", 100, "", 429, 3040, "", "refused, out of capacity"},
+    {SV_LIMIT_AI_BATCH_REQUESTS, "Workers AI", "Requests of an asynchronous batch; its results have at most 64 MiB together", 10000, "", 400, 5006, "10 MB", "refused"},
+    {SV_LIMIT_AI_BATCH_KEEP_MS, "Workers AI", "Answers of an asynchronous batch, after its end", 86400000, "ms", 400, 5006, "", "forgotten"},
     {SV_LIMIT_MODEL_NAME_BYTES, "Workers AI", "Name of a model", 128, "bytes", 400, 5007, "", "no such model"},
 
     {SV_LIMIT_D1_DATABASES, "D1", "Databases of an account", 50000, "", 403, 7406, "50,000", "refused"},

@@ -54,6 +54,9 @@ typedef enum sv_limit_id {
     SV_LIMIT_AI_STOP_BYTES,     /* one of them */
     SV_LIMIT_AI_TEXTS,          /* of an embedding, contexts of a reranking */
     SV_LIMIT_AI_QUEUE,          /* requests that wait for one model, besides those it computes */
+    SV_LIMIT_AI_BATCHES,        /* of an account, that wait or run */
+    SV_LIMIT_AI_BATCH_REQUESTS, /* of one batch */
+    SV_LIMIT_AI_BATCH_KEEP_MS,  /* answers, after the end */
     SV_LIMIT_MODEL_NAME_BYTES,
     /* D1 */
     SV_LIMIT_D1_DATABASES,      /* of an account */

@@ -10,6 +10,7 @@
 
 #include "account/limits.h"
 #include "ai/ai_impl.h"
+#include "ai/batch.h"
 #include "ai/task.h"
 #include "base/mem.h"
 
@@ -27,6 +28,8 @@ sv_ai *sv_ai_new(const sv_ai_opts *opts)
     return ai;
 }
 
+sv_rc sv_ai_keep_batches(sv_ai *ai, const char *data_dir, sv_err *err) { return sv_batches_open(&ai->batches, ai, data_dir, err); }
+
 static void free_values(sv_smap *m)
 {
     size_t i = 0;
@@ -42,6 +45,7 @@ sv_ai *sv_ai_free(sv_ai *ai)
     if (!ai)
         return NULL;
     sv_ai_cancel_all(ai);
+    sv_batches_close(ai->batches);
     free_values(ai->meters);
     free_values(ai->refusals);
     free(ai);
@@ -117,6 +121,8 @@ void sv_ai_metrics(const sv_ai *ai, sv_buf *out)
     sv_buf_adds(out, "# HELP selvedge_ai_refusals_total Error answers, by Workers AI code.\n# TYPE selvedge_ai_refusals_total counter\n");
     for (size_t i = 0; sv_smap_next(ai->refusals, &i, &key, &value);)
         sv_buf_addf(out, "selvedge_ai_refusals_total{code=\"%.*s\"} %lld\n", (int)key.n, key.p, (long long)*(int64_t *)value);
+    if (ai->batches)
+        sv_batches_metrics(ai->batches, out);
 }
 
 /* ---- bodies ---- */

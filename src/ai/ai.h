@@ -22,6 +22,8 @@ typedef struct sv_ai_opts {
 } sv_ai_opts;
 
 sv_ai *sv_ai_new(const sv_ai_opts *opts);
+/* Keeps asynchronous batches in DATA/ai.db, and goes on with those that wait there. Before the first request. */
+SV_MUST sv_rc sv_ai_keep_batches(sv_ai *ai, const char *data_dir, sv_err *err);
 sv_ai *sv_ai_free(sv_ai *ai); /* after the servers: what still generates is cancelled without an answer. NULL is fine */
 
 /* Appends Prometheus text: requests, errors by code, tokens in and out, neurons, generations in flight; by model. */

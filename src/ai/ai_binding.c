@@ -40,8 +40,6 @@ static sv_rc check_options(const json_t *options, sv_err *err)
 {
     if (options && !json_is_object(options))
         return sv_fail_api(err, SV_EINVAL, 5006, "Type mismatch of '/options', it is not an object");
-    if (json_is_true(json_object_get(options, "queueRequest")))
-        return sv_fail_api(err, SV_EINVAL, 5006, "'/options/queueRequest' is not supported: this release has no asynchronous batches");
     return SV_OK;
 }
 
@@ -82,6 +80,8 @@ static void run(sv_ai *ai, sv_req *r, sv_str text)
     }
     if (id.n == 0 || inputs_of(text, &body, &inputs, &err) != SV_OK)
         sv_ai_refuse(ai, r, &err, "", &binding);
+    else if (json_is_true(json_object_get(json_object_get(body, "options"), "queueRequest")))
+        sv_ai_queue(ai, r, id, inputs, &binding);
     else
         sv_ai_run(ai, r, id, &(sv_ai_input){.json = inputs}, &binding);
 }

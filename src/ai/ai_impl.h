@@ -16,6 +16,7 @@ struct sv_ai {
     sv_engine_client *engine;
     sv_catalogue *catalogue;
     struct sv_ai_call *calls;   /* in flight, by task.c */
+    struct sv_batches *batches; /* owned; NULL: none are kept */
     sv_smap *meters;            /* model id -> sv_meter, owned */
     sv_smap *refusals;          /* "5006" -> int64_t count, owned */
 };

@@ -96,6 +96,8 @@ static json_t *properties_of(const sv_model *m)
     for (size_t i = 0; i < SV_LEN(flags); i++)
         if (flags[i].has && !m->path) /* those of the hosted model; what runs here has what this release can do */
             add_property(list, flags[i].id, "true");
+    if (m->path && (m->async_queue || !m->listed))
+        add_property(list, "async_queue", "true");
     if (m->deprecation_date)
         add_property(list, "planned_deprecation_date", m->deprecation_date);
     add_property(list, "weights", m->path ? "here" : "absent");

@@ -31,14 +31,11 @@ static void run(sv_ai *ai, sv_req *r, sv_str text)
         sv_ai_refuse(ai, r, &err, "model", &rest);
         return;
     }
-    if (sv_req_query(r, "queueRequest", 0, &queue) && !sv_str_is(queue, "false")) {
-        sv_fail_api(&err, SV_EINVAL, 5006, "'queueRequest' is not supported: this release has no asynchronous batches");
-        sv_ai_refuse(ai, r, &err, "queueRequest", &rest);
-        return;
-    }
     bool binary = trimmed.n > 0 && trimmed.p[0] != '{';
     if (!binary && sv_ai_parse(text, &body, &err) != SV_OK)
         sv_ai_refuse(ai, r, &err, "", &rest);
+    else if (!binary && sv_req_query(r, "queueRequest", 0, &queue) && !sv_str_is(queue, "false"))
+        sv_ai_queue(ai, r, id, body, &rest);
     else if (binary)
         sv_ai_run(ai, r, id, &(sv_ai_input){.bytes = text, .media_type = sv_req_header(r, "content-type")}, &rest);
     else

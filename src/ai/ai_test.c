@@ -242,10 +242,10 @@ static void refusals_have_code_status_and_words(void **state)
     refused(post(real, run, "{\"prompt\":"), 400, 5006, "no JSON");
     refused(post(real, run, "\x89PNG"), 400, 5006, "no binary input");
     refused(post(real, run, ""), 400, 3003, "no body");
-    refused(post(real, ACCOUNT "/ai/run/" TINY "?queueRequest=true", "{\"requests\":[]}"), 400, 5006, "batches");
+    refused(post(real, ACCOUNT "/ai/run/" TINY "?queueRequest=true", "{\"requests\":[]}"), 400, 5006, "'/requests' must have 1 to");
     refused(bind_run(real, TINY, "{\"options\":{}}"), 400, 3003, "inputs");
     refused(bind_run(real, TINY, "{\"inputs\":{\"prompt\":\"a\",\"tools\":[{}]},\"options\":{}}"), 400, 5006, "does not call tools");
-    refused(bind_run(real, TINY, "{\"inputs\":{\"prompt\":\"a\"},\"options\":{\"queueRequest\":true}}"), 400, 5006, "batches");
+    refused(bind_run(real, TINY, "{\"inputs\":{\"prompt\":\"a\"},\"options\":{\"queueRequest\":true}}"), 400, 5006, "required properties at '/' are 'requests'");
     refused(bind_run(real, "", "{\"inputs\":{}}"), 400, 3003, "cf-consn-model-id");
     refused(post(real, chat, "{\"messages\":[]}"), 400, 5006, "'model'");
     /* Both counts and the window, streamed or not: the head waits until the prompt is in. */

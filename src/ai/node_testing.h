@@ -149,6 +149,8 @@ static inline node *node_start(bool real_engine)
     n->loop = sv_loop_new();
     n->engine = sv_engine_client_new(n->loop, n->engine_sock);
     n->ai = sv_ai_new(&(sv_ai_opts){.loop = n->loop, .engine = n->engine, .catalogue = n->catalogue});
+    if (sv_ai_keep_batches(n->ai, n->data, &err) != SV_OK)
+        fail_msg("%s", err.msg);
     n->api = sv_http_new(n->loop, &(sv_http_opts){.before = before});
     n->bindings = sv_http_new(n->loop, &(sv_http_opts){.before = before, .prefix = prefix});
     sv_ai_rest_routes(n->api, n->ai);

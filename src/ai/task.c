@@ -18,6 +18,8 @@
 
 #include "account/account.h"
 #include "ai/ai_impl.h"
+#include "ai/batch.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "base/mem.h"
 
@@ -93,15 +95,16 @@ sv_ai_verdict sv_ai_judge(const sv_req *r, const sv_model *m, const sv_err *err)
         return v;
     }
     static sv_log_gate gate;
+    const char *id = r ? sv_req_id(r) : "batch";
     if (sv_log_may(&gate, 30))
-        sv_log(SV_WARN, "ai.error", "id=%s model=%s rc=%s error='%s'", sv_req_id(r), m ? m->id : "-", sv_rc_name(err->code), err->msg);
+        sv_log(SV_WARN, "ai.error", "id=%s model=%s rc=%s error='%s'", id, m ? m->id : "-", sv_rc_name(err->code), err->msg);
     bool again = err->code == SV_EIO || err->code == SV_ENOMEM; /* the engine is back in a moment, or another model leaves */
     v.status = again ? 503 : 500;
     v.code = err->code == SV_ENOMEM ? 3040 : 3043;
     const char *what = err->code == SV_EIO ? "the engine stopped while it ran this request; try again"
                        : err->code == SV_ENOMEM ? "not enough memory for this model now; try again"
                                                 : "this model does not load here; the log says why";
-    snprintf(v.message, sizeof v.message, "Internal server error: %s (request %s)", what, sv_req_id(r));
+    snprintf(v.message, sizeof v.message, "Internal server error: %s (request %s)", what, id);
     return v;
 }
 
@@ -158,7 +161,17 @@ static void begin(sv_ai_call *c)
     sv_meter *meter = sv_ai_meter(ai, c->model);
     meter->n_requests++;
     meter->in_flight++;
-    sv_req_on_close(c->r, on_close, c);
+    if (c->r)
+        sv_req_on_close(c->r, on_close, c);
+}
+
+static void tell(sv_ai_call *c, sv_ai_end end)
+{
+    sv_ai_end_fn ended = c->ended;
+    void *arg = c->ended_arg;
+    end.usage = c->usage;
+    call_free(c);
+    ended(&end, arg);
 }
 
 sv_req *sv_ai_let_go(sv_ai_call *c)
@@ -169,12 +182,13 @@ sv_req *sv_ai_let_go(sv_ai_call *c)
     return r;
 }
 
-void sv_ai_answer(sv_ai_call *c, sv_str json)
+void sv_ai_send(sv_req *r, sv_str json, const sv_surface *s)
 {
-    bool envelope = c->surface->envelope;
-    sv_req_add_header(c->r, "cf-ai-req-id", c->req_id);
-    if (!envelope) {
-        sv_req_send(sv_ai_let_go(c), 200, "application/json", json);
+    char id[37];
+    sv_ai_req_id(r, id);
+    sv_req_add_header(r, "cf-ai-req-id", id);
+    if (!s->envelope) {
+        sv_req_send(r, 200, "application/json", json);
         return;
     }
     SV_AUTO(sv_buf_donep) sv_buf body;
@@ -182,7 +196,17 @@ void sv_ai_answer(sv_ai_call *c, sv_str json)
     sv_buf_adds(&body, "{\"result\":");
     sv_buf_add(&body, json.p, json.n);
     sv_buf_adds(&body, ",\"success\":true,\"errors\":[],\"messages\":[]}");
-    sv_req_send(sv_ai_let_go(c), 200, "application/json", sv_buf_str(&body));
+    sv_req_send(r, 200, "application/json", sv_buf_str(&body));
+}
+
+void sv_ai_answer(sv_ai_call *c, sv_str json)
+{
+    if (!c->r) {
+        tell(c, (sv_ai_end){.ok = true, .status = 200, .text = json});
+        return;
+    }
+    const sv_surface *surface = c->surface;
+    sv_ai_send(sv_ai_let_go(c), json, surface);
 }
 
 void sv_ai_answer_buf(sv_ai_call *c, const sv_buf *json)
@@ -200,9 +224,14 @@ void sv_ai_fail(sv_ai_call *c, const sv_err *err)
 {
     sv_ai_verdict v = sv_ai_judge(c->r, c->model, err);
     const sv_surface *s = c->surface;
+    char bad[sizeof c->bad];
+    memcpy(bad, c->bad, sizeof bad);
     c->failed = true;
     sv_ai_count_refusal(c->ai, v.code);
-    s->refuse(sv_ai_let_go(c), v.status, v.code, v.message, "");
+    if (c->r)
+        s->refuse(sv_ai_let_go(c), v.status, v.code, v.message, bad);
+    else
+        tell(c, (sv_ai_end){.status = v.status, .code = v.code, .text = sv_str_of(v.message)});
 }
 
 void sv_ai_cancel_all(sv_ai *ai)
@@ -211,22 +240,37 @@ void sv_ai_cancel_all(sv_ai *ai)
         call_free(ai->calls);
 }
 
-void sv_ai_run_task(sv_ai *ai, sv_req *r, const sv_model **m, const sv_task *task, const sv_ai_input *in, const sv_surface *s)
+static void run_call(sv_ai_call *c, const sv_ai_input *in)
 {
     sv_err err = {0};
-    const sv_principal *who = sv_req_user(r);
-    sv_ai_call *c = sv_xnew0(sv_ai_call);
-    *c = (sv_ai_call){.ai = ai, .r = r, .task = task, .model = SV_TAKE(*m), .surface = s, .tenant = who ? who->account_id : ""};
-    sv_ai_req_id(r, c->req_id);
+    const sv_task *task = c->task;
     if (in->bytes.p && !task->binary)
         sv_fail_api(&err, SV_EINVAL, 5006, "Type mismatch of '/', the body is not a JSON object: %s has no binary input", task->name);
     if (err.code != SV_OK || task->check(c, in, &err) != SV_OK) {
-        sv_ai_refuse(ai, r, &err, c->bad, s);
-        call_free(c);
+        sv_ai_fail(c, &err); /* not metered: it did not begin */
         return;
     }
     begin(c);
     task->run(c);
+}
+
+void sv_ai_run_task(sv_ai *ai, sv_req *r, const sv_model **m, const sv_task *task, const sv_ai_input *in, const sv_surface *s)
+{
+    const sv_principal *who = sv_req_user(r);
+    sv_ai_call *c = sv_xnew0(sv_ai_call);
+    *c = (sv_ai_call){.ai = ai, .r = r, .task = task, .model = SV_TAKE(*m), .surface = s};
+    snprintf(c->tenant, sizeof c->tenant, "%s", who ? who->account_id : "");
+    sv_ai_req_id(r, c->req_id);
+    run_call(c, in);
+}
+
+/* The model, and the row of its task. */
+static sv_rc find(sv_ai *ai, sv_str model_id, const sv_model **m, const sv_task **task, sv_err *err)
+{
+    if (sv_catalogue_resolve(ai->catalogue, model_id, m, err) != SV_OK)
+        return err->code;
+    *task = sv_task_of(*m);
+    return *task ? SV_OK : sv_fail_api(err, SV_ENOENT, 5007, "No such model %s here: this release does not run the task %s", (*m)->id, (*m)->task);
 }
 
 void sv_ai_run(sv_ai *ai, sv_req *r, sv_str model_id, const sv_ai_input *in, const sv_surface *s)
@@ -234,10 +278,39 @@ void sv_ai_run(sv_ai *ai, sv_req *r, sv_str model_id, const sv_ai_input *in, con
     sv_err err = {0};
     SV_AUTO(sv_model_unrefp) const sv_model *m = NULL;
     const sv_task *task = NULL;
-    if (sv_catalogue_resolve(ai->catalogue, model_id, &m, &err) == SV_OK && !(task = sv_task_of(m)))
-        sv_fail_api(&err, SV_ENOENT, 5007, "No such model %s here: this release does not run the task %s", m->id, m->task);
-    if (err.code != SV_OK)
+    if (ai->batches && !in->bytes.p && json_object_get(in->json, "request_id"))
+        sv_batches_poll(ai->batches, r, model_id, in->json, s);
+    else if (find(ai, model_id, &m, &task, &err) != SV_OK)
         sv_ai_refuse(ai, r, &err, "model", s);
     else
         sv_ai_run_task(ai, r, &m, task, in, s);
+}
+
+void sv_ai_queue(sv_ai *ai, sv_req *r, sv_str model_id, const json_t *body, const sv_surface *s)
+{
+    sv_err err = {0};
+    if (ai->batches) {
+        sv_batches_add(ai->batches, r, model_id, body, s);
+        return;
+    }
+    sv_fail_api(&err, SV_EINVAL, 5006, "'queueRequest' is not supported: this node keeps no asynchronous batches");
+    sv_ai_refuse(ai, r, &err, "queueRequest", s);
+}
+
+void sv_ai_run_for(sv_ai *ai, const char *tenant, sv_str model_id, json_t *input, sv_ai_end_fn ended, void *arg)
+{
+    sv_err err = {0};
+    SV_AUTO(sv_model_unrefp) const sv_model *m = NULL;
+    const sv_task *task = NULL;
+    if (find(ai, model_id, &m, &task, &err) != SV_OK) {
+        sv_ai_verdict v = sv_ai_judge(NULL, NULL, &err);
+        sv_ai_count_refusal(ai, v.code);
+        ended(&(sv_ai_end){.status = v.status, .code = v.code, .text = sv_str_of(v.message)}, arg);
+        return;
+    }
+    sv_ai_call *c = sv_xnew0(sv_ai_call);
+    *c = (sv_ai_call){.ai = ai, .task = task, .model = SV_TAKE(m), .ended = ended, .ended_arg = arg};
+    snprintf(c->tenant, sizeof c->tenant, "%s", tenant);
+    sv_uuid4(c->req_id);
+    run_call(c, &(sv_ai_input){.json = input});
 }

@@ -52,15 +52,21 @@ const sv_task *sv_task_of(const sv_model *m);
 /* The row that a model of that kind gets under an id that the catalogue does not know; NULL: none is served by such models. */
 const sv_task *sv_task_of_kind(sv_model_kind kind);
 
+/* Who waits for a call that is no request: an entry of a batch. Called once, last; not when the daemon ends. text: the result's JSON, or what went wrong. */
+typedef struct sv_ai_end { bool ok; int status, code; sv_str text; sv_usage usage; } sv_ai_end;
+typedef void (*sv_ai_end_fn)(const sv_ai_end *end, void *arg);
+
 /* One call, from a checked input to its one end. The task's, until then. */
 struct sv_ai_call {
     sv_ai *ai;
-    sv_req *r;
+    sv_req *r;                /* NULL: ended(…, ended_arg) is told instead. Such calls do not stream */
+    sv_ai_end_fn ended;
+    void *ended_arg;
     const sv_task *task;
     const sv_model *model;    /* owned reference */
     const sv_surface *surface;
     char req_id[37];          /* the header cf-ai-req-id */
-    const char *tenant;       /* account id; lives with the request */
+    char tenant[33];          /* account id */
     char bad[64];             /* after a refused check: the field */
     sv_usage usage;           /* metered at the end, whatever way it came */
     bool failed;
@@ -75,6 +81,12 @@ void sv_ai_run(sv_ai *ai, sv_req *r, sv_str model_id, const sv_ai_input *in, con
 /* Of a model that was found (*m is taken over), by a row of the caller's choice. */
 void sv_ai_run_task(sv_ai *ai, sv_req *r, const sv_model **m, const sv_task *task, const sv_ai_input *in, const sv_surface *s);
 
+/* The same with queueRequest: an asynchronous batch (batch.h). */
+void sv_ai_queue(sv_ai *ai, sv_req *r, sv_str model_id, const json_t *body, const sv_surface *s);
+
+/* A call for nobody's request: an object as its input. It may end inside. */
+void sv_ai_run_for(sv_ai *ai, const char *tenant, sv_str model_id, json_t *input, sv_ai_end_fn ended, void *arg);
+
 /* The ends. c is gone after each. */
 void sv_ai_answer(sv_ai_call *c, sv_str json);                          /* 200; in the envelope where the surface has one */
 void sv_ai_answer_buf(sv_ai_call *c, const sv_buf *json);               /* the same; a buffer over its cap fails the call */
@@ -82,6 +94,8 @@ void sv_ai_fail(sv_ai_call *c, const sv_err *err);                      /* refus
 sv_req *sv_ai_let_go(sv_ai_call *c);                                    /* the task answered by itself: a stream */
 void sv_ai_cancel_all(sv_ai *ai);                                       /* without answers */
 
+/* An answer without a call: 200, in the envelope where the surface has one. */
+void sv_ai_send(sv_req *r, sv_str json, const sv_surface *s);
 /* Refuses before a call exists; counts the refusal. */
 void sv_ai_refuse(sv_ai *ai, sv_req *r, const sv_err *err, const char *bad, const sv_surface *s);
 

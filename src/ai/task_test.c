@@ -283,6 +283,80 @@ static void contexts_are_ranked_by_the_query(void **state)
     refused(post(real, run, "{\"query\":\"a\",\"contexts\":[{\"text\":\"a\"}],\"top_k\":0}"), 400, 5006, "'/top_k' must be >= 1");
 }
 
+static json_t *poll_until_done(const char *model, const char *id)
+{
+    SV_AUTO(sv_freep) char *path = sv_xasprintf(ACCOUNT "/ai/run/%s", model);
+    SV_AUTO(sv_freep) char *body = sv_xasprintf("{\"request_id\":\"%s\"}", id);
+    for (int i = 0; i < 500; i++) {
+        json_t *j = ok(post(real, path, body)), *r = json_object_get(j, "result");
+        if (json_object_get(r, "responses"))
+            return j;
+        const char *status = sv_json_cstr(r, "status");
+        assert_true(status && (strcmp(status, "queued") == 0 || strcmp(status, "running") == 0));
+        json_decref(j);
+        usleep(20000);
+    }
+    fail_msg("the batch did not end");
+    return NULL;
+}
+
+static void a_batch_is_queued_and_answered_entry_by_entry(void **state)
+{
+    (void)state;
+    sv_buf b;
+    sv_buf_init(&b, 0);
+    sv_buf_adds(&b, "{\"requests\":[{\"text\":\"the quiet river\",\"external_reference\":\"first\"},{\"text\":\"\"}");
+    for (int i = 0; i < 20; i++)
+        sv_buf_adds(&b, ",{\"text\":[\"the quiet river\"],\"stream\":true}");
+    sv_buf_adds(&b, "]}");
+    SV_AUTO(sv_json_decrefp) json_t *queued = ok(post(real, ACCOUNT "/ai/run/" BGE "?queueRequest=true", sv_buf_cstr(&b)));
+    sv_buf_done(&b);
+    const json_t *r = json_object_get(queued, "result");
+    const char *id = sv_json_cstr(r, "request_id");
+    assert_string_equal(sv_json_cstr(r, "status"), "queued");
+    assert_string_equal(sv_json_cstr(r, "model"), BGE);
+    SV_AUTO(sv_json_decrefp) json_t *done = poll_until_done(BGE, id);
+    const json_t *list = json_object_get(json_object_get(done, "result"), "responses");
+    assert_int_equal(json_array_size(list), 22);
+    for (size_t i = 0; i < 22; i++) {
+        assert_int_equal(json_integer_value(json_object_get(at(list, i), "id")), i);
+        assert_int_equal(json_is_true(json_object_get(at(list, i), "success")), i != 1);
+    }
+    assert_string_equal(sv_json_cstr(at(list, 0), "external_reference"), "first");
+    check_vector("bert", "the quiet river", "mean", at(json_object_get(json_object_get(at(list, 0), "result"), "data"), 0));
+    assert_int_equal(json_integer_value(json_object_get(at(json_object_get(at(list, 1), "errors"), 0), "code")), 5006);
+    const json_t *usage = json_object_get(json_object_get(done, "result"), "usage");
+    assert_true(json_integer_value(json_object_get(usage, "total_tokens")) >= 21 * 3);
+}
+
+static void batches_are_refused_where_they_make_no_sense(void **state)
+{
+    (void)state;
+    const char *run = ACCOUNT "/ai/run/" BGE "?queueRequest=true";
+    refused(post(real, run, "{}"), 400, 5006, "required properties at '/' are 'requests'");
+    refused(post(real, run, "{\"requests\":{}}"), 400, 5006, "Type mismatch of '/requests'");
+    refused(post(real, run, "{\"requests\":[]}"), 400, 5006, "1 to 10000 items, got 0");
+    refused(post(real, run, "{\"requests\":[1]}"), 400, 5006, "Type mismatch of '/requests/0'");
+    refused(post(real, ACCOUNT "/ai/run/" RERANKER "?queueRequest=true", "{\"requests\":[{}]}"), 400, 5006, "is not supported by " RERANKER);
+    refused(post(real, ACCOUNT "/ai/run/@cf/no/such?queueRequest=true", "{\"requests\":[{}]}"), 400, 5007, "No such model");
+    refused(post(real, ACCOUNT "/ai/run/" BGE, "{\"request_id\":\"00000000-0000-4000-8000-000000000000\"}"), 400, 5006, "names no batch");
+    refused(post(real, ACCOUNT "/ai/run/" BGE, "{\"request_id\":\"\"}"), 400, 5006, "at least 1 character");
+    refused(post(real, ACCOUNT "/ai/run/" BGE, "{\"request_id\":5}"), 400, 5006, "Type mismatch of '/request_id'");
+}
+
+static void batches_of_the_binding_are_of_the_same_kind(void **state)
+{
+    (void)state;
+    SV_AUTO(sv_json_decrefp) json_t *queued =
+        ok(bind_run(real, TINY, "{\"inputs\":{\"requests\":[{\"prompt\":\"a\",\"max_tokens\":3},{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}],\"max_tokens\":2}]},"
+                                "\"options\":{\"queueRequest\":true}}"));
+    SV_AUTO(sv_json_decrefp) json_t *done = poll_until_done(TINY, sv_json_cstr(queued, "request_id"));
+    const json_t *r = json_object_get(done, "result"), *list = json_object_get(r, "responses");
+    for (size_t i = 0; i < 2; i++)
+        assert_true(json_is_string(json_object_get(json_object_get(at(list, i), "result"), "response")));
+    assert_int_equal(json_integer_value(json_object_get(json_object_get(r, "usage"), "completion_tokens")), 5);
+}
+
 static double metric(const char *name, const char *model)
 {
     SV_AUTO(sv_freep) char *key = sv_xasprintf("%s{model=\"%s\"} ", name, model);
@@ -326,6 +400,9 @@ int main(void)
         cmocka_unit_test(inputs_that_are_none_are_refused_in_words),
         cmocka_unit_test(a_text_gets_a_score_for_each_class),
         cmocka_unit_test(contexts_are_ranked_by_the_query),
+        cmocka_unit_test(a_batch_is_queued_and_answered_entry_by_entry),
+        cmocka_unit_test(batches_are_refused_where_they_make_no_sense),
+        cmocka_unit_test(batches_of_the_binding_are_of_the_same_kind),
         cmocka_unit_test(tokens_of_texts_are_metered),
         cmocka_unit_test(schemas_and_lists_say_the_task),
     };

@@ -308,6 +308,8 @@ static sv_rc open_stores(daemon_ctx *d, const daemon_args *a, const char *run_di
     d->outward = sv_client_new(d->loop);
     d->inward = sv_client_new(d->loop);
     d->ai = sv_ai_new(&(sv_ai_opts){.loop = d->loop, .engine = d->engine, .catalogue = d->catalogue});
+    if (sv_ai_keep_batches(d->ai, a->data, err) != SV_OK)
+        return sv_wrap(err, "batches of Workers AI");
 
     sv_http_opts http = {.jobs = d->jobs, .ctx = d,
                          .max_head = (size_t)sv_limit_value(SV_LIMIT_HEAD_BYTES), .head_timeout_ms = sv_limit_value(SV_LIMIT_HEAD_MS),
