@@ -19,7 +19,7 @@ import { ROUNDS, make, median, report } from './report.mjs';
 
 const QUICK = process.env.BENCH_QUICK === '1', ONLY = new RegExp(process.env.BENCH_ONLY ?? '');
 const THREADS = [...new Set([1, os.cpus().length])];
-const LLAMACPP = process.env.SELVEDGE_BENCH_LLAMACPP, IK = process.env.SELVEDGE_BENCH_IK;
+const LLAMACPP = process.env.SELVEDGE_BENCH_LLAMACPP, IK = process.env.SELVEDGE_BENCH_IK, LLAMACPP_NAME = 'llama.cpp', IK_NAME = 'ik_llama.cpp';
 export const TYPES = ['q8_0', 'q4_0', 'q4_k_m', 'bf16'];
 export const SHAPES = { '135m': { name: 'smollm-135m', weights: 106.2e6, head: 28.3e6 }, ...(QUICK ? {} : { '1b': { name: 'llama-1b', weights: 973.1e6, head: 262.7e6 } }) };
 const models = path.join(root, 'build/models');
@@ -67,16 +67,6 @@ function compute_limit(shape, type, threads, heads) {
 }
 // Steps a second that reading the weights allows.
 const read_limit = (file, threads) => limits[threads].read_gb_s * 1e9 / fs.statSync(file).size;
-
-// ---- peers ----
-
-const peer_names = {};
-async function peer_name(dir, what) {
-  peer_names[dir] ??= await command([path.join(dir, 'llama-bench'), '--version']).then((r) => /version: \S+ \((\w+)\)/.exec(r.all)?.[1]).catch(() => null) ?? '';
-  return `${what} ${peer_names[dir]}`.trim();
-}
-const llamacpp = () => peer_name(LLAMACPP, 'llama.cpp');
-const ik = () => peer_name(IK, 'ik_llama.cpp');
 
 // ---- one text ----
 
@@ -126,8 +116,8 @@ async function speed() {
         const at = `${shape}/${type}/t${threads}`;
         if (!ONLY.test(at)) continue;
         const file = await model(shape, type);
-        const sides = { ours: () => our_speed(file, threads), ...(LLAMACPP ? { [await llamacpp()]: () => llamacpp_speed(file, threads) } : {}),
-          ...(IK ? { [await ik()]: () => ik_speed(file, threads) } : {}) };
+        const sides = { ours: () => our_speed(file, threads), ...(LLAMACPP ? { [LLAMACPP_NAME]: () => llamacpp_speed(file, threads) } : {}),
+          ...(IK ? { [IK_NAME]: () => ik_speed(file, threads) } : {}) };
         for (const [name, { ours, ...peers }] of Object.entries(await in_turns(sides))) {
           const limit = name.startsWith('prefill') ? compute_limit(shape, type, threads, 0) : read_limit(file, threads);
           report(`${name}/${at}`, 'tokens/s', ours ?? null, { peers, limit, goal: speed_goal(name, type), note: ours ? `${(median(ours) / limit).toFixed(2)} of limit` : '' });
@@ -160,8 +150,8 @@ async function batch() {
       const at = `${shape}/${type}/t${threads}`;
       if (!ONLY.test(at)) continue;
       const file = await model(shape, type);
-      const sides = { ours: () => our_batch(file, threads), ...(LLAMACPP ? { [await llamacpp()]: () => peer_batch(LLAMACPP, file, threads, ['-b', '1024']) } : {}),
-        ...(IK ? { [await ik()]: () => peer_batch(IK, file, threads, ['-rtr']) } : {}) };
+      const sides = { ours: () => our_batch(file, threads), ...(LLAMACPP ? { [LLAMACPP_NAME]: () => peer_batch(LLAMACPP, file, threads, ['-b', '1024']) } : {}),
+        ...(IK ? { [IK_NAME]: () => peer_batch(IK, file, threads, ['-rtr']) } : {}) };
       const all = await in_turns(sides, Math.min(ROUNDS, 3));
       const one = (name) => all[name].ours && median(all[name].ours);
       for (const [name, { ours, ...peers }] of Object.entries(all)) {
@@ -182,22 +172,57 @@ async function batch() {
 // ---- HTTP ----
 
 async function serving() {
-  const peer = { dir: LLAMACPP, peer: LLAMACPP && (await llamacpp()), quick: QUICK };
+  const peer = { dir: LLAMACPP, peer: LLAMACPP_NAME, quick: QUICK };
   await tiny_chat();
   if (ONLY.test('135m/q8_0')) await serve(await model('135m', 'q8_0'), '135m/q8_0', peer);
 }
 
 async function starts() {
-  const peer = { dir: LLAMACPP, peer: LLAMACPP && (await llamacpp()), quick: QUICK };
+  const peer = { dir: LLAMACPP, peer: LLAMACPP_NAME, quick: QUICK };
   for (const shape of Object.keys(SHAPES))
     if (ONLY.test(`${shape}/q8_0`)) await start(await model(shape, 'q8_0'), `${shape}/q8_0`, peer);
 }
 
+// ---- accuracy ----
+
+// tiny-chat's weights in each type, made by the peer's llama-quantize; without it as they are.
+async function tiny_chat_as(type) {
+  const from = path.join(root, 'models/tiny-chat.gguf'), to = path.join(models, `tiny-chat-${type}.gguf`);
+  if (type === 'bf16') return from;
+  fs.mkdirSync(models, { recursive: true });
+  await run([path.join(LLAMACPP, 'llama-quantize'), from, to, type.toUpperCase()]);
+  return to;
+}
+
+async function llamacpp_accuracy(file, base) {
+  const r = await command([path.join(LLAMACPP, 'llama-perplexity'), '-m', file, '-c', '256', '-t', String(Math.max(...THREADS)), '--kl-divergence', '--kl-divergence-base', base], { limit_ms: 600_000 });
+  if (r.code !== 0) throw new Error(r.all.slice(-2000));
+  const number = (name) => Number(new RegExp(`${name}[^:]*: +(-?[0-9.]+)`).exec(r.all)?.[1]);
+  return { ppl: number('Mean PPL\\(Q\\)'), kl: number('Mean +KLD'), same_top: number('Same top p') / 100 };
+}
+
+async function accuracy() {
+  const bench = path.join(root, 'build/bench/engine_accuracy'), base = path.join(models, 'tiny-chat.base');
+  fs.mkdirSync(models, { recursive: true });
+  await run([bench, 'base', LLAMACPP ? await tiny_chat_as('f32') : await tiny_chat_as('bf16'), path.join(root, 'models/heldout.jsonl'), base]);
+  for (const type of LLAMACPP ? ['f32', 'f16', 'bf16', 'q8_0', 'q6_k', 'q5_k_m', 'q4_k_m', 'q4_0'] : ['bf16']) {
+    if (!ONLY.test(type)) continue;
+    const file = await tiny_chat_as(type), theirs = LLAMACPP ? await llamacpp_accuracy(file, base) : null;
+    for (const kernels of ['portable', 'avx2', 'avx512']) {
+      const [ours] = lines(await run([bench, 'compare', base, file, kernels]));
+      if (!ours.n) continue; // not on this CPU
+      report(`KL divergence/tiny-chat/${type}/${kernels}`, 'nats', ours.kl, { peers: theirs && { [LLAMACPP_NAME]: theirs.kl }, lower: true, goal: 'goal: ratio 1 at most',
+        note: `perplexity ${ours.ppl.toFixed(4)}${theirs ? `, theirs ${theirs.ppl.toFixed(4)}` : ''}; likeliest token the same ${(ours.same_top * 100).toFixed(2)} %${theirs ? `, theirs ${(theirs.same_top * 100).toFixed(2)}` : ''}` });
+    }
+  }
+}
+
 export async function engine_cases(wanted) {
-  await make('engine_bench', 'random_model', 'limits');
-  await measure_limits();
+  await make('engine_bench', 'engine_accuracy', 'random_model', 'limits');
+  if (wanted('speed') || wanted('batch')) await measure_limits();
   if (wanted('speed')) await speed();
   if (wanted('batch')) await batch();
   if (wanted('serve')) await serving();
   if (wanted('start')) await starts();
+  if (wanted('accuracy')) await accuracy();
 }

@@ -7,8 +7,9 @@
  * Which tensor has which type is what llama-quantize of llama.cpp makes of such a model: the tied head has six bits in a four-bit
  * file, a part of the q4_k_m matrices too, and rows that are no multiple of 256 fall back to blocks of 32 (a 135M "q4_k_m" is mostly q5_0).
  *
- * The vocabulary is 256 bytes and words that no merge builds: a prompt of n plain letters and single spaces has n tokens, and what the model
- * answers is readable words. The end token's embedding is zero, so its logit is 0 and greedy text does not end. */
+ * The vocabulary is 256 bytes and words that no merge builds: a prompt of n plain letters and single spaces has n tokens. Embeddings are the
+ * head's rows, too: those of the bytes are a quarter as long, so what the model writes is whole words, never half a character; the end
+ * token's is zero, so greedy text does not end. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +17,7 @@
 #include "base/str.h"
 #include "nn/tensor.h"
 
-enum { ALIGN = 32, GGUF_U32 = 4, GGUF_I32 = 5, GGUF_F32 = 6, GGUF_BOOL = 7, GGUF_STR = 8, GGUF_ARR = 9, TOKEN_NORMAL = 1, TOKEN_CONTROL = 3 };
+enum { ALIGN = 32, GGUF_U32 = 4, GGUF_I32 = 5, GGUF_F32 = 6, GGUF_BOOL = 7, GGUF_STR = 8, GGUF_ARR = 9, TOKEN_NORMAL = 1, TOKEN_CONTROL = 3, N_BYTES = 256 };
 
 typedef struct shape {
     const char *name;
@@ -92,6 +93,17 @@ static void set_scales(sv_type type, uint8_t *b)
     }
 }
 
+/* A quarter of that, for the types that an embedding has. */
+static void shorten(sv_type type, uint8_t *b)
+{
+    if (type == SV_Q8_0)
+        put_u16(b, 0x0400);
+    else if (type == SV_Q6_K)
+        put_u16(b + 208, 0x0040);
+    else
+        b[1]--;
+}
+
 static void fill(uint8_t *p, sv_type type, size_t n_blocks)
 {
     size_t block = (size_t)sv_type_get(type)->block_bytes, n = n_blocks * block;
@@ -119,6 +131,8 @@ static void write_matrix(FILE *f, const tensor *t)
     for (uint64_t at = 0; at < t->n_out; at += ROWS) {
         size_t n = t->n_out - at < ROWS ? (size_t)(t->n_out - at) : ROWS;
         fill(p, t->type, n * n_blocks);
+        for (size_t i = 0; t->embedding && at < N_BYTES && i < n * n_blocks; i++)
+            shorten(t->type, p + i * (size_t)sv_type_get(t->type)->block_bytes);
         if (t->embedding && at + n == t->n_out) /* the end token, the last one */
             memset(p + (n - 1) * row, 0, row);
         write_all(f, p, n * row);
@@ -234,13 +248,13 @@ static void put_tokens(sv_buf *b, uint32_t n_vocab)
 {
     char text[24];
     int n_others = 0;
-    for (int i = 0; i < 256; i++) {
+    for (int i = 0; i < N_BYTES; i++) {
         uint32_t c = letter_of(i, &n_others);
         snprintf(text, sizeof text, c < 128 ? "%c" : "%c%c", c < 128 ? (int)c : (int)(0xc0 | c >> 6), (int)(0x80 | (c & 63)));
         put_text(b, text);
     }
     put_text(b, "\xc4\xa0\xc4\xa0"); /* two spaces: what the one merge makes */
-    for (uint32_t i = 257; i < n_vocab - 1; i++) {
+    for (uint32_t i = N_BYTES + 1; i < n_vocab - 1; i++) {
         snprintf(text, sizeof text, "\xc4\xa0w%u", i);
         put_text(b, text);
     }

@@ -8,7 +8,7 @@ export const ROUNDS = Number(process.env.BENCH_ROUNDS ?? 5);
 export const median = (v) => [...v].sort((a, b) => a - b)[v.length >> 1];
 export const quantile = (v, q) => [...v].sort((a, b) => a - b)[Math.min(v.length - 1, Math.floor(v.length * q))];
 export const cpu = /model name\s*: (.*)/.exec(fs.readFileSync('/proc/cpuinfo', 'utf8'))?.[1] ?? os.arch();
-const digits = (v) => (v === null || v === undefined ? '' : v >= 100 ? v.toFixed(0) : v.toPrecision(3));
+const digits = (v) => (v === null || v === undefined ? '' : v >= 100 ? v.toFixed(0) : v !== 0 && Math.abs(v) < 1e-3 ? v.toExponential(2) : v.toPrecision(3));
 
 // `ours` and `theirs` are numbers, or the numbers of all rounds, of which the median counts and the range is kept. Where there are several
 // peers (peers: {name: numbers}), the best one is `theirs`. lower: the smaller number is the better one.
