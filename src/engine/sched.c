@@ -19,9 +19,12 @@
  * requests advance, and the one with the least start time goes next, whatever it needs; nobody overtakes it. So a tenant with a thousand
  * requests in the queue delays another by one request, and a request that needs many pages is not starved by small ones.
  *
- * Within a step, text first: every request that writes gets its row. Prompts share what is left equally (a short one is through in a step
- * while a long one goes on), and while somebody's text is being written they get only as many rows as fit into step_ms by the speed measured
- * so far, so that a stranger's long prompt does not make a stream stutter.
+ * Within a step, text first: every request that writes gets its row. Prompts get what is left: half of it goes to them in the order of their
+ * admission, half to whoever has least left to read. So sixteen prompts that come together are read one after the other, and the first one's
+ * text begins after a sixteenth of the time that it took when they shared the rows equally (then all began at the end); a short prompt is
+ * through in a step or two while a long one goes on; and no flood of short ones takes more than half from a long one whose turn it is. While
+ * somebody's text is being written, prompts get only as many rows as fit into step_ms by the speed measured so far, so that a stranger's long
+ * prompt does not make a stream stutter.
  *
  * Invariants:
  *   1. n_done is the number of positions whose keys and values are in the pages; n_done < n_tokens. Writing: n_done == n_tokens - 1, the last
@@ -54,6 +57,7 @@ typedef struct seq {
     int32_t n_prompt, n_tokens, n_max, n_done; /* inv. 1 */
     int32_t n_cached; /* prompt tokens that were in the cache when it was admitted first */
     int32_t n_plan;   /* rows in this step */
+    int32_t place;    /* in active[], in this step */
     sv_kv_seq kv;     /* empty in the queue */
     float *logits;    /* [n_vocab] */
     sv_sampler *sampler;
@@ -401,8 +405,9 @@ static int32_t n_rest(const seq *q) { return q->n_tokens - q->n_done; }
 
 static int by_rest(const void *a, const void *b)
 {
-    int32_t x = n_rest(*(seq *const *)a), y = n_rest(*(seq *const *)b);
-    return x < y ? -1 : x > y;
+    const seq *x = *(seq *const *)a, *y = *(seq *const *)b;
+    int32_t rest_x = n_rest(x) - x->n_plan, rest_y = n_rest(y) - y->n_plan;
+    return rest_x != rest_y ? (rest_x < rest_y ? -1 : 1) : x->place < y->place ? -1 : x->place > y->place;
 }
 
 /* Rows for prompts beside n_writing rows of text. */
@@ -415,25 +420,34 @@ static int32_t prompt_rows(const sv_sched *s, int32_t n_writing)
     return fit >= room ? room : fit > MIN_PROMPT_ROWS ? (int32_t)fit : room < MIN_PROMPT_ROWS ? room : MIN_PROMPT_ROWS;
 }
 
+/* In their order, each all that it still needs, as far as n rows go; returns how many they took. */
+static int32_t give_rows(seq **reading, int32_t n_reading, int32_t n)
+{
+    int32_t left = n;
+    for (int32_t i = 0; i < n_reading && left > 0; i++) {
+        int32_t rest = n_rest(reading[i]) - reading[i]->n_plan, got = rest < left ? rest : left;
+        reading[i]->n_plan += got;
+        left -= got;
+    }
+    return n - left;
+}
+
 /* Who gets how many rows. */
 static void share_rows(sv_sched *s)
 {
     int32_t n_reading = 0;
     for (int32_t i = 0; i < s->n_active; i++) {
         seq *q = s->active[i];
-        q->n_plan = n_rest(q) == 1;
-        if (!q->n_plan)
+        bool writing = n_rest(q) == 1;
+        q->place = i;
+        q->n_plan = writing;
+        if (!writing)
             s->reading[n_reading++] = q;
     }
-    /* The least rest first: what the short ones leave of their share goes to the longer ones in the same walk. */
-    qsort(s->reading, (size_t)n_reading, sizeof(seq *), by_rest);
     int32_t left = prompt_rows(s, s->n_active - n_reading);
-    for (int32_t i = 0; i < n_reading && left > 0; i++) {
-        seq *q = s->reading[i];
-        int32_t rest = n_rest(q), share = left / (n_reading - i), n = share > 1 ? share : 1;
-        q->n_plan = rest < n ? rest : n;
-        left -= q->n_plan;
-    }
+    left -= give_rows(s->reading, n_reading, (left + 1) / 2);
+    qsort(s->reading, (size_t)n_reading, sizeof(seq *), by_rest);
+    (void)give_rows(s->reading, n_reading, left);
 }
 
 /* The one admitted last leaves: q itself, or one after it. */

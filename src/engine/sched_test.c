@@ -218,6 +218,42 @@ static void a_short_prompt_does_not_wait_for_a_long_one(void **state)
     close_sched();
 }
 
+static void prompts_that_come_together_are_read_one_after_the_other(void **state)
+{
+    (void)state;
+    open_sched(&(sv_sched_opts){.max_rows = 32, .max_active = 8});
+    asked a[4] = {0};
+    for (int i = 0; i < 4; i++)
+        ask(&a[i], "a", 60, 1, i);
+    run();
+    assert_int_equal(n_steps(), 8); /* 240 rows */
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(a[i].start_step, (i + 1) * 60 / 32 + 1); /* as soon as the rows up to its end can be computed; not all in the 8th */
+    done(a, 4);
+    close_sched();
+}
+
+static void a_flood_of_short_prompts_leaves_a_long_one_half_of_the_rows(void **state)
+{
+    (void)state;
+    enum { N = 60 };
+    static asked small[N];
+    asked large = {0};
+    open_sched(&(sv_sched_opts){.max_rows = 16, .max_active = 8});
+    ask(&large, "a", 120, 1, 1);
+    for (int i = 0; i < N; i++) {
+        ask(&small[i], "b", 9, 1, i);
+        if (i > 8)
+            sv_sched_step(sched);
+    }
+    assert_int_equal(large.n_ended, 1);
+    assert_true(large.start_step >= 120 / 16 && large.start_step <= 120 / 8);
+    run();
+    done(&large, 1);
+    done(small, N);
+    close_sched();
+}
+
 static void ends_are_told_truthfully(void **state)
 {
     (void)state;
@@ -412,6 +448,8 @@ int main(void)
         cmocka_unit_test(small_requests_do_not_overtake_a_large_one_that_waits_for_pages),
         cmocka_unit_test(text_goes_on_every_step_while_a_long_prompt_is_read_in_pieces),
         cmocka_unit_test(a_short_prompt_does_not_wait_for_a_long_one),
+        cmocka_unit_test(prompts_that_come_together_are_read_one_after_the_other),
+        cmocka_unit_test(a_flood_of_short_prompts_leaves_a_long_one_half_of_the_rows),
         cmocka_unit_test(ends_are_told_truthfully),
         cmocka_unit_test(what_is_canceled_ends_before_the_next_step_and_gives_its_pages_back),
         cmocka_unit_test(when_pages_run_out_the_youngest_pauses_and_nobody_notices),
