@@ -5,7 +5,47 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { createHash } from 'node:crypto';
 import Cloudflare from 'cloudflare';
-import { request, shared, skip, temp_dir, write_files } from '../harness.mjs';
+import { request, root, shared, skip, temp_dir, write_files } from '../harness.mjs';
+
+// One small schema through two query builders.
+const orm_js = `
+import { drizzle } from 'drizzle-orm/d1';
+import { sqliteTable, integer, text, real } from 'drizzle-orm/sqlite-core';
+import { asc, eq, gt, relations, sql, count } from 'drizzle-orm';
+import { Kysely, sql as ksql } from 'kysely';
+import { D1Dialect } from 'kysely-d1';
+const users = sqliteTable('users', { id: integer('id').primaryKey({ autoIncrement: true }), name: text('name').notNull().unique(), age: real('age'),
+  tags: text('tags', { mode: 'json' }), born: integer('born', { mode: 'timestamp' }), active: integer('active', { mode: 'boolean' }).default(true) });
+const posts = sqliteTable('posts', { id: integer('id').primaryKey(), user_id: integer('user_id').references(() => users.id), title: text('title') });
+const usersRelations = relations(users, ({ many }) => ({ posts: many(posts) }));
+const postsRelations = relations(posts, ({ one }) => ({ user: one(users, { fields: [posts.user_id], references: [users.id] }) }));
+export default { async fetch(req, env) {
+  await env.DB.exec('CREATE TABLE users (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, age REAL, tags TEXT, born INTEGER, active INTEGER DEFAULT 1)');
+  await env.DB.exec('CREATE TABLE posts (id INTEGER PRIMARY KEY, user_id INTEGER REFERENCES users (id), title TEXT)');
+  const db = drizzle(env.DB, { schema: { users, posts, usersRelations, postsRelations } }), d = {};
+  d.returned = await db.insert(users).values({ name: 'ann', age: 30.5, tags: ['a', 'b'], born: new Date('2001-02-03') }).returning();
+  await db.insert(users).values([{ name: 'bob', age: 20 }, { name: 'cyd', age: 40 }]);
+  await db.insert(posts).values([{ id: 1, user_id: 1, title: 'one' }, { id: 2, user_id: 1, title: 'two' }]);
+  d.older = (await db.select({ name: users.name }).from(users).where(gt(users.age, 25)).orderBy(asc(users.name))).map((r) => r.name);
+  d.joined = await db.select({ name: users.name, title: posts.title }).from(users).leftJoin(posts, eq(posts.user_id, users.id)).where(sql\`\${users.id} < 3\`).orderBy(users.id, posts.id);
+  d.related = await db.query.users.findMany({ columns: { name: true }, where: eq(users.id, 1), with: { posts: { columns: { title: true } } } });
+  const [one, all] = await db.batch([db.update(users).set({ age: 21 }).where(eq(users.name, 'bob')), db.select({ n: count() }).from(users)]);
+  d.batch = [one.meta.changes, all[0].n];
+  await db.batch([db.insert(users).values({ name: 'dan' }), db.insert(users).values({ name: 'ann' })]).catch(() => {});
+  d.rolled_back = await db.$count(users);
+  await db.insert(users).values({ name: 'ann', age: 31 }).onConflictDoUpdate({ target: users.name, set: { age: 31 } });
+  d.upserted = (await db.select().from(users).where(eq(users.name, 'ann')).get()).age;
+  d.gone = (await db.delete(users).where(eq(users.name, 'cyd'))).meta.changes;
+  d.count = await db.$count(users);
+  const k = new Kysely({ dialect: new D1Dialect({ database: env.DB }) }), y = {};
+  y.inserted = await k.insertInto('posts').values({ id: 3, user_id: 2, title: 'three' }).returning(['id', 'title']).execute();
+  y.grouped = await k.selectFrom('posts').select(['user_id', (e) => e.fn.countAll().as('n')]).groupBy('user_id').orderBy('user_id').execute();
+  y.changed = Number((await k.updateTable('posts').set({ title: ksql\`upper(title)\` }).where('id', '=', 3).executeTakeFirst()).numUpdatedRows);
+  y.cte = await k.with('late', (q) => q.selectFrom('posts').selectAll().where('id', '>', 2)).selectFrom('late').select('title').execute();
+  y.deleted = Number((await k.deleteFrom('posts').where('id', 'in', [3, 4]).executeTakeFirst()).numDeletedRows);
+  y.bad = await k.selectFrom('nope').selectAll().execute().then(() => '', (e) => /no such table: nope/.exec(String(e))?.[0]);
+  return Response.json({ drizzle: d, kysely: y });
+} };`;
 
 // Runs a list of named probes and gives what each returned or threw: the same source in both worlds.
 const probes_js = `
@@ -158,13 +198,14 @@ export async function run(test, p) {
     assert.deepEqual((await query(id, "SELECT count(*) AS n FROM a WHERE t = 'LOST'")).result[0].results, [{ n: 0 }]); // nothing of it happened
   });
 
-  await test('D1: wrangler imports a file, exports it, and the export imports again', async () => {
+  await test('D1: wrangler imports a file of 50 MB, exports it, and the export imports again', async () => {
     const id = await make('imp-db');
     const again = await make('imp2-db');
     const dir = project({ 'wrangler.jsonc': config('imp', id, { d1_databases: [{ binding: 'DB', database_name: 'imp-db', database_id: id }, { binding: 'DB2', database_name: 'imp2-db', database_id: again }] }), 'index.js': probes_js });
     const rows = 30_000;
     let sql = 'CREATE TABLE big (id INTEGER PRIMARY KEY, body TEXT);\nCREATE INDEX big_body ON big (body);\n';
-    for (let i = 0; i < rows; i++) sql += `INSERT INTO big (id, body) VALUES (${i}, 'row ${i} ${"lorem; ''ipsum'' ".repeat(3)}');\n`;
+    for (let i = 0; i < rows; i++) sql += `INSERT INTO big (id, body) VALUES (${i}, 'row ${i} ${"lorem; ''ipsum'' ".repeat(98)}');\n`;
+    assert.ok(sql.length >= 50_000_000);
     fs.writeFileSync(path.join(dir, 'big.sql'), sql);
     const r = await wrangler(dir, ['d1', 'execute', 'imp-db', '--remote', '-y', '--file', 'big.sql']);
     assert.match(r.all, new RegExp(`${rows + 2} queries|${rows + 2}`));
@@ -180,6 +221,18 @@ export async function run(test, p) {
     assert.notEqual(bad.code, 0);
     assert.match(bad.all, /statement 2 of the file: no such table: nope/);
     assert.deepEqual((await query(id, 'SELECT count(*) AS n FROM big')).result[0].results, [{ n: rows }]);
+  });
+
+  await test('D1: drizzle-orm and kysely work on it from a Worker', async () => {
+    const dir = project({ 'wrangler.jsonc': config('orm', await make('orm-db')), 'index.js': orm_js });
+    fs.symlinkSync(path.join(root, 'node_modules'), path.join(dir, 'node_modules'));
+    await wrangler(dir, ['deploy']);
+    const out = await (await p.worker('orm')).json();
+    assert.deepEqual(out.drizzle, {
+      returned: [{ id: 1, name: 'ann', age: 30.5, tags: ['a', 'b'], born: '2001-02-03T00:00:00.000Z', active: true }],
+      older: ['ann', 'cyd'], joined: [{ name: 'ann', title: 'one' }, { name: 'ann', title: 'two' }, { name: 'bob', title: null }],
+      related: [{ name: 'ann', posts: [{ title: 'one' }, { title: 'two' }] }], batch: [1, 3], rolled_back: 3, upserted: 31, gone: 1, count: 2 });
+    assert.deepEqual(out.kysely, { inserted: [{ id: 3, title: 'three' }], grouped: [{ user_id: 1, n: 2 }, { user_id: 2, n: 1 }], changed: 1, cte: [{ title: 'THREE' }], deleted: 1, bad: 'no such table: nope' });
   });
 
   await test('D1: addresses of files hold only with their signature and their MD5', async () => {
