@@ -35,6 +35,7 @@
 #include "engine/client.h"
 #include "http/api.h"
 #include "http/client.h"
+#include "http/graphql.h"
 #include "http/server.h"
 #include "kv/kv_http.h"
 #include "queues/deliver.h"
@@ -59,6 +60,8 @@ typedef struct daemon_ctx {
     sv_ai *ai;
     sv_d1 *d1;
     sv_d1_http *d1_http;
+    sv_graphql_set sets[4];
+    sv_graphql graphql;
     sv_kvs *kv;
     sv_ratelimit *ratelimit;
     sv_cache *cache;
@@ -191,6 +194,8 @@ static void no_binding(sv_req *r, void *ctx)
     sv_req_send(r, 404, "application/json", sv_buf_str(&body));
 }
 
+static const char *account_of(sv_req *r) { return ((const sv_principal *)sv_req_user(r))->account_id; }
+
 /* ---- start ---- */
 
 static void add_routes(daemon_ctx *d)
@@ -208,6 +213,9 @@ static void add_routes(daemon_ctx *d)
     sv_ai_binding_routes(d->bindings, d->ai);
     sv_d1_rest_routes(d->api, d->d1_http);
     sv_d1_binding_routes(d->bindings, d->d1_http);
+    d->sets[0] = (sv_graphql_set){.name = "d1AnalyticsAdaptiveGroups", .rows = sv_d1_analytics, .ctx = d->d1_http};
+    d->graphql = (sv_graphql){.sets = d->sets, .account_of = account_of};
+    sv_graphql_routes(d->api, &d->graphql);
     sv_kvs_rest_routes(d->api, &d->kv_http);
     sv_kvs_binding_routes(d->bindings, &d->kv_http);
     sv_queues_rest_routes(d->api, &d->queues_http);

@@ -10,6 +10,7 @@
 #include "account/limits.h"
 #include "base/hash.h"
 #include "base/log.h"
+#include "base/time.h"
 #include "d1/d1_http_impl.h"
 #include "http/api.h"
 
@@ -21,6 +22,7 @@ sv_d1_http *sv_d1_http_new(sv_d1 *d, sv_loop *loop, sv_jobs *jobs)
     h->d = d;
     h->loop = loop;
     h->jobs = jobs;
+    h->usage = sv_d1_usage_new();
     sv_random(h->key, sizeof h->key);
     pthread_mutex_init(&h->lock, NULL);
     return h;
@@ -31,6 +33,7 @@ sv_d1_http *sv_d1_http_free(sv_d1_http *h)
     if (!h)
         return NULL;
     sv_d1_transfers_free(h);
+    sv_d1_usage_free(h->usage);
     pthread_mutex_destroy(&h->lock);
     free(h);
     return NULL;
@@ -196,7 +199,9 @@ void sv_d1_call_query(sv_d1_call *c, sv_d1_conn *conn)
     c->list = q.list;
     if (c->list && c->lists_have_no_rows)
         c->run.format = SV_D1_NO_ROWS;
-    if (sv_d1_conn_run(conn, &q, &c->run, &c->out, &c->err) != SV_OK)
+    sv_rc rc = sv_d1_conn_run(conn, &q, &c->run, &c->out, &c->err);
+    sv_d1_usage_add(c->h->usage, c->db.id, &c->run, sv_now_ms());
+    if (rc != SV_OK)
         return;
     c->version = sv_d1_conn_version(conn);
 }

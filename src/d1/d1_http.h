@@ -12,6 +12,9 @@ sv_d1_http *sv_d1_http_new(sv_d1 *d, sv_loop *loop, sv_jobs *jobs);
 /* After sv_d1_close and the servers. */
 sv_d1_http *sv_d1_http_free(sv_d1_http *h);
 
+/* The data set d1AnalyticsAdaptiveGroups of http/graphql.h; ctx is the sv_d1_http. */
+json_t *sv_d1_analytics(void *ctx, const char *account_id, const json_t *variables);
+
 void sv_d1_rest_routes(sv_http *api, sv_d1_http *h);
 void sv_d1_binding_routes(sv_http *bindings, sv_d1_http *h);
 

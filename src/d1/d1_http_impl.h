@@ -6,6 +6,7 @@
 
 #include "account/account.h"
 #include "d1/d1_http.h"
+#include "d1/d1_usage.h"
 
 typedef struct transfer transfer; /* d1_transfer_rest.c */
 
@@ -16,6 +17,7 @@ struct sv_d1_http {
     uint8_t key[32];       /* signs the addresses of files */
     pthread_mutex_t lock;  /* over transfers and what is in them */
     transfer *transfers;
+    sv_d1_usage *usage;    /* what `d1 info` shows */
     int64_t n_transfers;   /* ever */
 };
 

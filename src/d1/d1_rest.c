@@ -14,6 +14,7 @@
 #include "base/time.h"
 #include "d1/d1_http_impl.h"
 #include "http/api.h"
+#include "http/graphql.h"
 
 #define BASE "/client/v4/accounts/:account/d1/database"
 
@@ -146,10 +147,12 @@ static void delete_one(sv_req *r, void *ctx)
     sv_err err = {0};
     if (!database_of(h, r, &i))
         return;
-    if (sv_d1_delete(h->d, i.account_id, i.id, &err) == SV_OK)
+    if (sv_d1_delete(h->d, i.account_id, i.id, &err) == SV_OK) {
+        sv_d1_usage_forget(h->usage, i.id);
         sv_api_ok(r, NULL);
-    else
+    } else {
         sv_d1_rest_fail(r, &err);
+    }
 }
 
 static void work_info(sv_d1_call *c, sv_d1_conn *conn)
@@ -288,6 +291,26 @@ static void travel(sv_d1_http *h, sv_req *r, bool restore)
 
 static void get_bookmark(sv_req *r, void *ctx) { travel(ctx, r, false); }
 static void post_restore(sv_req *r, void *ctx) { travel(ctx, r, true); }
+
+/* Only of a database that the account has. */
+json_t *sv_d1_analytics(void *ctx, const char *account_id, const json_t *variables)
+{
+    sv_d1_http *h = ctx;
+    sv_d1_info i;
+    sv_err err = {0};
+    sv_d1_hour hours[SV_D1_USAGE_HOURS];
+    char at[32];
+    if (sv_d1_find(h->d, account_id, sv_graphql_find(variables, "databaseId"), &i, &err) != SV_OK)
+        return NULL;
+    json_t *rows = json_array();
+    for (int n = sv_d1_usage_get(h->usage, i.id, sv_now_ms(), hours), k = 0; k < n; k++) {
+        sv_iso8601(at, hours[k].hour * 3600 * 1000);
+        json_array_append_new(rows, json_pack("{s:{s:I, s:I, s:I, s:I}, s:{s:s, s:s}}", "sum", "readQueries", (json_int_t)hours[k].read_queries, "writeQueries",
+                                              (json_int_t)hours[k].write_queries, "rowsRead", (json_int_t)hours[k].rows_read, "rowsWritten",
+                                              (json_int_t)hours[k].rows_written, "dimensions", "datetimeHour", at, "databaseId", i.id));
+    }
+    return rows;
+}
 
 void sv_d1_rest_routes(sv_http *api, sv_d1_http *h)
 {

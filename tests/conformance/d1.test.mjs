@@ -173,6 +173,11 @@ export async function run(test, p) {
       "CREATE TABLE t (a, b); INSERT INTO t VALUES (1, 'x;'), (2, NULL); SELECT * FROM t -- all"])).out);
     assert.deepEqual(said.map((r) => r.results), [[], [], [{ a: 1, b: 'x;' }, { a: 2, b: null }]]);
     assert.match((await p.wrangler(dir, ['d1', 'execute', 'tool-db', '--remote', '--command', 'SELECT * FROM nope'])).all, /no such table: nope/);
+    const info = JSON.parse((await wrangler(dir, ['d1', 'info', 'tool-db', '--json'])).out);
+    assert.equal(info.uuid, id);
+    assert.deepEqual([info.read_queries_24h, info.write_queries_24h, info.rows_written_24h], [0, 3, 2]);
+    assert.ok(info.rows_read_24h >= 2);
+    await wrangler(dir, ['d1', 'insights', 'tool-db', '--json']);
     assert.deepEqual((({ uuid, num_tables }) => ({ uuid, num_tables }))((await api('GET', '/tool-db')).result), { uuid: id, num_tables: 1 });
     await wrangler(dir, ['d1', 'delete', 'tool-db', '-y']);
     assert.match((await p.wrangler(dir, ['d1', 'execute', 'tool-db', '--remote', '--command', 'SELECT 1'])).all, /find|7404/i);
