@@ -9,7 +9,7 @@
  * Landlock does not cover connect() to unix sockets, so without namespaces the folders' modes (0700, our uid) stand alone there; that
  * is why the probe's result is logged.
  *
- * PR_SET_PDEATHSIG is cleared by a change of uid and must be set after it. close(2) on everything else has been done by the caller. */
+ * PR_SET_PDEATHSIG is cleared by a change of uid: the caller sets it after this. close(2) on everything else has been done by the caller. */
 #include "workers/sandbox.h"
 
 #include <errno.h>
@@ -257,7 +257,6 @@ sv_rc sv_sandbox_enter(const sv_sandbox *s, sv_err *err)
         if (!(flags & CLONE_NEWUSER) && drop_uid(s, err) != SV_OK)
             return err->code;
     }
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         return sv_fail_errno(err, "no_new_privs");
     if (landlock_enter(s, err) != SV_OK)

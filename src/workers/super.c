@@ -11,7 +11,8 @@
  *           any of the last three --drain_ms over--> SIGKILL to all --> end
  *
  * Invariants:
- *   1. Every child has PR_SET_PDEATHSIG = SIGKILL: if we die, all of them do, whatever they were doing.
+ *   1. Every child has PR_SET_PDEATHSIG = SIGKILL: if we die, all of them do, whatever they were doing. The signal comes only to who asked for it
+ *      before; so after asking, a child looks whether we still live (by a pidfd: getppid() means nothing in a namespace of its own).
  *   2. A listener is closed only by UNLISTEN or at our end.
  *   3. At most one daemon runs, and `ctl` is our end of its pair; messages for a dead daemon are dropped (the next one asks LIST). */
 #include "workers/super.h"
@@ -74,6 +75,7 @@ typedef struct super {
     super_state state;
     char run_dir[64];
     int front_fd, ctl, sig_fd, lock_fd;
+    int self_fd; /* a pidfd of ours, for children */
     sv_watch *ctl_watch;
     unsent *outbox, **outbox_tail; /* messages the daemon's socket has no room for yet, oldest first */
     sv_smap *listeners; /* path -> listener */
@@ -360,10 +362,18 @@ static void child_free(child *c)
     free(c);
 }
 
+/* inv. 1 */
+static void die_with(int super_fd)
+{
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (poll(&(struct pollfd){.fd = super_fd, .events = POLLIN}, 1, 0) > 0)
+        _exit(125);
+}
+
 /* The forked side: descriptors to 3.., the cage, exec. Never returns. */
 static _Noreturn void child_exec(const child *c, const int *fds, int n_fds)
 {
-    prctl(PR_SET_PDEATHSIG, SIGKILL); /* inv. 1; set again by the cage after it changed uid */
+    die_with(c->s->self_fd);
     setpgid(0, 0); /* Ctrl-C in a terminal is for us alone: we drain, they would die */
     sigset_t none;
     sigemptyset(&none);
@@ -374,22 +384,23 @@ static _Noreturn void child_exec(const child *c, const int *fds, int n_fds)
         dup2(c->out_wr, 2);
     }
     /* First above everything, then down: no target can be a source that is still needed. */
-    int high[MAX_SPAWN_FDS];
+    int high[MAX_SPAWN_FDS], self = fcntl(c->s->self_fd, F_DUPFD_CLOEXEC, 256), above = 3 + n_fds;
     for (int i = 0; i < n_fds; i++)
         high[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, 256);
     for (int i = 0; i < n_fds; i++)
         dup2(high[i], 3 + i);
-    syscall(SYS_close_range, 3 + n_fds, ~0U, 0);
-    int null = open("/dev/null", O_RDONLY);
+    dup3(self, above, O_CLOEXEC);
+    int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
     if (null >= 0)
         dup2(null, 0);
-    syscall(SYS_close_range, 3 + n_fds, ~0U, 0);
+    syscall(SYS_close_range, above + 1, ~0U, 0);
 
     sv_err err = {0};
     if (c->spawn.sandbox.on && sv_sandbox_enter(&c->spawn.sandbox, &err) != SV_OK) {
         dprintf(2, "sandbox: %s\n", err.msg);
         _exit(126);
     }
+    die_with(above); /* again: the cage changed the uid, which unsets it */
     execve(c->spawn.argv[0], (char *const *)c->spawn.argv, (char *const *)c->spawn.env);
     dprintf(2, "exec '%s': %s\n", c->spawn.argv[0], strerror(errno));
     _exit(127);
@@ -738,6 +749,7 @@ static void super_done(super *s)
     ctl_close(s);
     sv_fd_closep(&s->front_fd);
     sv_fd_closep(&s->sig_fd);
+    sv_fd_closep(&s->self_fd);
     sv_loop_free(s->loop);
     sv_fd_closep(&s->lock_fd);
 }
@@ -755,7 +767,7 @@ sv_rc sv_super_run(const sv_super_opts *opts, sv_err *err)
 {
     sv_super_opts o = *opts;
     o.drain_ms = o.drain_ms ? o.drain_ms : 10000;
-    super s = {.opts = &o, .front_fd = -1, .ctl = -1, .sig_fd = -1, .lock_fd = -1, .listeners = sv_smap_new()};
+    super s = {.opts = &o, .front_fd = -1, .ctl = -1, .sig_fd = -1, .lock_fd = -1, .self_fd = (int)syscall(SYS_pidfd_open, getpid(), 0), .listeners = sv_smap_new()};
     s.outbox_tail = &s.outbox;
     s.loop = sv_loop_new();
     s.deadline = sv_timer_new(s.loop, drain_over, &s);

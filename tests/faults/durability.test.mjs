@@ -35,7 +35,7 @@ const subjects = {
     },
     async check(p) {
       const r = await p.api('POST', this.at, { sql: 'PRAGMA quick_check' });
-      assert.equal(r.json.result[0].results[0].quick_check, 'ok');
+      assert.equal(r.json?.result?.[0]?.results?.[0]?.quick_check, 'ok', r.text.slice(0, 500));
     },
   },
   Vectorize: {
@@ -114,6 +114,7 @@ export async function run(test) {
       known[name].clear();
       await s.check?.(p);
     }
+    if (wrong.length) console.log(p.log.slice(-4000));
     return wrong;
   }
 
@@ -149,6 +150,7 @@ export async function run(test) {
     assert.equal((await p.stop()).code, 0);
   }, 60_000);
 
+  await p?.stop(); // where a test failed
   fs.rmSync(data, { recursive: true, force: true });
   fs.rmSync(dir, { recursive: true, force: true });
 }

@@ -108,6 +108,21 @@ export async function run(test) {
     await until('the Worker', checks.workerd);
   });
 
+  await test('a supervisor that is killed while it starts a process leaves none behind', async () => {
+    const of_data = () => fs.readdirSync('/proc').filter((d) => /^\d+$/.test(d)).filter((d) => {
+      try { return fs.readFileSync(`/proc/${d}/cmdline`, 'utf8').split('\0').includes(data) && !/^State:\s+Z/m.test(fs.readFileSync(`/proc/${d}/status`, 'utf8')); } catch { return false; }
+    });
+    for (let round = 0; round < 12; round++) {
+      process.kill(p.processes('daemon')[0].pid, 'SIGKILL'); // another is started at once
+      for (const end = process.hrtime.bigint() + BigInt(Math.floor(Math.random() * 3_000_000)); process.hrtime.bigint() < end;);
+      p.child.kill('SIGKILL');
+      await p.ended;
+      await until('every process to end with the supervisor', () => of_data().length === 0, 3000);
+      p = await Platform.start({ data });
+    }
+    await until('the Worker', checks.workerd);
+  });
+
   await test('a second serve on the same data is refused with a sentence', async () => {
     const r = await p.cli(['serve', '--listen', '127.0.0.1:0']);
     assert.equal(r.code, 1);
