@@ -40,6 +40,7 @@
 #include "kv/kv_http.h"
 #include "queues/deliver.h"
 #include "queues/queues_http.h"
+#include "r2/r2_http.h"
 #include "vectorize/vectorize.h"
 #include "workers/events.h"
 #include "workers/outbound.h"
@@ -70,6 +71,8 @@ typedef struct daemon_ctx {
     sv_queues *queues;
     sv_queues_http queues_http;
     sv_deliver *deliver;
+    sv_r2 *r2;
+    sv_r2_http r2_http;
     sv_vectorize *vectorize;
     sv_analytics *analytics;
     sv_workers *workers;
@@ -220,6 +223,8 @@ static void add_routes(daemon_ctx *d)
     sv_kvs_binding_routes(d->bindings, &d->kv_http);
     sv_queues_rest_routes(d->api, &d->queues_http);
     sv_queues_binding_routes(d->bindings, &d->queues_http);
+    sv_r2_rest_routes(d->api, &d->r2_http);
+    sv_r2_binding_routes(d->bindings, &d->r2_http);
     sv_ratelimit_binding_routes(d->bindings, d->ratelimit);
     sv_cache_binding_routes(d->bindings, &d->cache_http);
     sv_vectorize_rest_routes(d->api, d->vectorize);
@@ -248,6 +253,13 @@ static sv_rc binding_exists(void *ctx, const char *kind, const char *id, const c
     if (strcmp(kind, "queue") == 0) {
         sv_queues_info queue;
         return sv_queues_find_name(d->queues, sv_str_of(account_id), sv_str_of(id), &queue, err);
+    }
+    if (strcmp(kind, "r2_bucket") == 0) {
+        sv_r2_bucket bucket;
+        sv_rc rc = sv_r2_bucket_find(d->r2, sv_str_of(account_id), sv_str_of(id), &bucket, err);
+        if (rc == SV_OK)
+            sv_r2_bucket_done(&bucket);
+        return rc;
     }
     if (strcmp(kind, "ratelimit") == 0 || strcmp(kind, "analytics_engine") == 0) /* its namespace, its dataset is only a name */
         return SV_OK;
@@ -285,6 +297,25 @@ static json_t *queue_producers(void *ctx, const char *account, const char *name)
     return all;
 }
 
+/* ---- events of buckets, into queues ---- */
+
+static sv_rc send_event(void *ctx, const char *account, const char *queue, sv_str message, sv_err *err)
+{
+    daemon_ctx *d = ctx;
+    sv_queues_msg m = {.body = message, .type = SV_QUEUES_JSON, .delay_s = -1};
+    return sv_queues_send(d->queues, sv_str_of(account), sv_str_of(queue), &m, 1, err);
+}
+
+static sv_rc name_queue(void *ctx, const char *account, const char *queue, char *name, size_t size, sv_err *err)
+{
+    daemon_ctx *d = ctx;
+    sv_queues_info info;
+    if (sv_queues_find(d->queues, sv_str_of(account), sv_str_of(queue), &info, err) != SV_OK)
+        return err->code;
+    snprintf(name, size, "%s", info.name);
+    return SV_OK;
+}
+
 typedef struct daemon_args { const char *data, *models, *workerd, *haproxy; } daemon_args;
 
 static sv_rc open_stores(daemon_ctx *d, const daemon_args *a, const char *run_dir, sv_err *err)
@@ -300,10 +331,14 @@ static sv_rc open_stores(daemon_ctx *d, const daemon_args *a, const char *run_di
     d->d1_http = sv_d1_http_new(d->d1, d->loop, d->jobs);
     if (sv_kvs_open(&d->kv, a->data, err) != SV_OK)
         return sv_wrap(err, "KV");
+    if (sv_r2_open(&d->r2, a->data, err) != SV_OK)
+        return sv_wrap(err, "R2");
+    d->r2_http = (sv_r2_http){.r2 = d->r2, .jobs = d->jobs, .accounts = d->accounts};
     if (sv_analytics_open(&d->analytics, a->data, err) != SV_OK)
         return sv_wrap(err, "Analytics Engine");
     if (sv_queues_open(&d->queues, &(sv_queues_opts){.data_dir = a->data}, err) != SV_OK)
         return sv_wrap(err, "queues");
+    sv_r2_set_notify(d->r2, &(sv_r2_notify){.send = send_event, .queue_name = name_queue, .ctx = d});
     d->ratelimit = sv_ratelimit_new((size_t)sv_limit_value(SV_LIMIT_RATE_KEYS));
     if (sv_cache_open(&d->cache, a->data, sv_limit_value(SV_LIMIT_CACHE_BYTES), sv_limit_value(SV_LIMIT_CACHE_ENTRY_BYTES), err) != SV_OK)
         return sv_wrap(err, "cache");
@@ -398,6 +433,7 @@ static void close_all(daemon_ctx *d)
     sv_d1_close(d->d1);
     sv_d1_http_free(d->d1_http);
     sv_kvs_close(d->kv);
+    sv_r2_close(d->r2); /* whose events go to the queues */
     sv_queues_close(d->queues);
     sv_deliver_free(d->deliver);
     sv_cache_close(d->cache);

@@ -238,7 +238,7 @@ static stored *part_of(stored *v, size_t n, int32_t part)
 static sv_rc choose(const sv_r2_write *w, stored *v, size_t n, sv_err *err)
 {
     if (w->n_chosen == 0)
-        return sv_r2_failf(err, SV_R2_UNEQUAL_PARTS, "an upload is completed with one part at least");
+        return sv_r2_fail(err, SV_R2_UNEQUAL_PARTS);
     for (size_t i = 0; i < w->n_chosen; i++) {
         const sv_r2_chosen *c = &w->parts[i];
         stored *p = part_of(v, n, c->part);
@@ -274,7 +274,7 @@ static sv_rc check_sizes(const stored *v, size_t n, int64_t *total, sv_err *err)
             return sv_r2_fail(err, SV_R2_TOO_SMALL);
     for (size_t i = 1; i < n; i++)
         if (i + 1 < n ? v[i].piece.n != v[0].piece.n : v[i].piece.n > v[0].piece.n)
-            return sv_r2_failf(err, SV_R2_UNEQUAL_PARTS, "There was a problem with the multipart upload. All parts but the last must have the same length, and the last no more.");
+            return sv_r2_fail(err, SV_R2_UNEQUAL_PARTS);
     return *total <= SV_R2_MAX_OBJECT ? SV_OK : sv_r2_fail(err, SV_R2_TOO_LARGE);
 }
 

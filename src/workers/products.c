@@ -82,6 +82,7 @@ static const sv_product products[] = {
      .before = "wrapped = (moduleName = \"cloudflare-internal:d1-api\", innerBindings = [(name = \"fetcher\", service = ", .after = ")])"},
     {.kind = "kv_namespace", .id = "namespace_id", .route = "kv", .before = "kvNamespace = ", .after = ""},
     {.kind = "queue", .id = "queue_name", .route = "queue", .before = "queue = ", .after = ""},
+    {.kind = "r2_bucket", .id = "bucket_name", .route = "r2", .before = "r2Bucket = ", .after = ""},
     {.kind = "ratelimit", .id = "namespace_id", .route = "rl",
      .before = "wrapped = (moduleName = \"selvedge-internal:ratelimit\", innerBindings = [(name = \"fetcher\", service = ", .after = ")",
      .inner = "simple", .inner_end = "])", .module = "selvedge-internal:ratelimit", .script = ratelimit_js},

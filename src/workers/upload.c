@@ -143,7 +143,6 @@ sv_rc sv_compatibility_check(sv_str date, const json_t *flags, const char *today
 
 /* Kinds that exist and that this release does not have; the others are not known at all. */
 static const char *const later_kinds[][2] = {
-    {"r2_bucket", "R2 buckets"},
     {"durable_object_namespace", "Durable Objects"},
     {"workflow", "Workflows"},
     {"hyperdrive", "Hyperdrive"},

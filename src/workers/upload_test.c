@@ -129,7 +129,7 @@ static void assets_alone_need_no_module(void **state)
 static void every_other_kind_is_refused_by_its_name(void **state)
 {
     static const char *const kinds[] = {
-        "r2_bucket", "browser", "images", "media", "stream", "durable_object_namespace", "workflow",
+        "browser", "images", "media", "stream", "durable_object_namespace", "workflow",
         "hyperdrive", "secrets_store_secret", "dispatch_namespace", "mtls_certificate", "send_email", "text_blob", "data_blob",
         "wasm_module", "tail_consumer", "logfwdr", "pipelines", "worker_loader", "vpc_service", "ai_search", "secret_key", "something_new"};
     (void)state;
