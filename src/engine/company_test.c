@@ -16,19 +16,24 @@
 #include <stdarg.h>
 #include <cmocka.h>
 
+#include "models/type_model_testing.h"
+
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-enum { SCHEDULES = 100 };
+enum { SCHEDULES = 100, N_TYPES = 4 };
 #else
-enum { SCHEDULES = 1000 };
+enum { SCHEDULES = 1000, N_TYPES = 26 };
 #endif
 enum { N_REQS = 12, N_CTX = 128, MAX_COMPANY = 9, N_TENANTS = 2, TOP = 3 };
 
-static const char *const models[] = {
-    "llama-f32.gguf", "llama-f16.gguf", "llama-bf16.gguf", "llama-q8_0.gguf", "llama-q4_0.gguf", "llama-q4_k.gguf",
-    "mistral.gguf", "qwen2.gguf", "qwen3-00001-of-00002.gguf", "gpt2.gguf",
+/* Each family with what its files may ask for, then Llama in every weight type. */
+static const char *const files[] = {
+    "llama-f32.gguf", "llama-f16.gguf", "llama-bf16.gguf", "llama-q8_0.gguf", "llama-q4_0.gguf", "llama-q4_k.gguf", "mistral.gguf", "qwen2.gguf",
+    "qwen3-00001-of-00002.gguf", "gpt2.gguf", "ministral.gguf", "qwen2-window.gguf", "qwen3-bias", "llama-bias", "gpt2-gelu",
 };
-static const char *const paths[] = {"portable", "avx2", "avxvnni", "avx512", "avx512vnni"};
-enum { N_MODELS = SV_LEN(models), N_PATHS = SV_LEN(paths) };
+static const char *const set_names[] = {"portable", "avx2", "avxvnni", "avx512", "avx512vnni"};
+enum { N_FILES = SV_LEN(files), N_MODELS = N_FILES + N_TYPES, MAX_PATHS = SV_LEN(set_names) };
+static const char *paths[MAX_PATHS]; /* those that this CPU has */
+static int n_paths;
 
 static uint32_t random_state;
 
@@ -58,11 +63,11 @@ typedef struct answer {
 static const sv_logit_bias some_bias[] = {{9, 2.5f}, {11, -100}, {40, 1}};
 
 /* Three beginnings that several share for one to three pages; greedy and drawn, with all that remembers what was written. */
-static void make_requests(request *r, int32_t n_vocab)
+static void make_requests(request *r, int32_t n_vocab, int32_t most)
 {
     for (int i = 0; i < N_REQS; i++) {
         int32_t shared = dice(3) ? 5 + dice(40) : 40 + dice(40), own = 1 + dice(20), beginning = i % 3;
-        r[i] = (request){.n_tokens = shared + own, .max_tokens = 1 + dice(N_CTX - shared - own < 70 ? N_CTX - shared - own : 70)};
+        r[i] = (request){.n_tokens = shared + own, .max_tokens = 1 + dice(N_CTX - shared - own < most ? N_CTX - shared - own : most)};
         for (int32_t t = 0; t < r[i].n_tokens; t++)
             r[i].tokens[t] = t == 0 ? 1 : 3 + (t < shared ? t * 31 + beginning * 17 : dice(1000)) % (n_vocab - 3);
         r[i].sampling = (sv_sampling){.logprobs = true, .top_logprobs = TOP, .has_seed = true, .seed = (uint64_t)i};
@@ -141,22 +146,45 @@ static void done(answer *a)
 typedef struct bench { /* of one model */
     sv_llm *m;
     request reqs[N_REQS];
-    answer alone[N_PATHS][N_REQS];
-    bool ready[N_PATHS];
+    answer alone[MAX_PATHS][N_REQS];
+    bool ready[MAX_PATHS];
 } bench;
 
 static bench benches[N_MODELS];
 
-static void open_model(bench *b, const char *name)
+/* The weight type of models after the files. */
+static sv_type type_of(int model)
+{
+    uint32_t type = 0;
+    for (int n = model - N_FILES; type < SV_N_TYPES; type++)
+        if (sv_type_get(type)->computable && n-- == 0)
+            break;
+    assert_true(type < SV_N_TYPES);
+    return (sv_type)type;
+}
+
+static const char *name_of(int model)
+{
+    return model < N_FILES ? files[model] : sv_type_get(type_of(model))->name;
+}
+
+static void open_model(bench *b, int model)
 {
     char path[512];
     sv_err err = {0};
-    snprintf(path, sizeof path, SV_SOURCE_ROOT "/tests/reference/%s", name);
-    if (sv_llm_open(&b->m, path, &err) != SV_OK || sv_llm_pack(b->m, &err) != SV_OK)
+    if (model < N_FILES) {
+        snprintf(path, sizeof path, SV_SOURCE_ROOT "/tests/reference/%s", files[model]);
+        if (sv_llm_open(&b->m, path, &err) != SV_OK)
+            fail_msg("%s", err.msg);
+    } else {
+        type_model_draw(type_of(model));
+        b->m = type_model_new(type_of(model), false);
+    }
+    if (sv_llm_pack(b->m, &err) != SV_OK)
         fail_msg("%s", err.msg);
     assert_true(sv_llm_get_info(b->m)->n_ctx >= N_CTX);
     random_state = 7;
-    make_requests(b->reqs, sv_llm_get_info(b->m)->n_vocab);
+    make_requests(b->reqs, sv_llm_get_info(b->m)->n_vocab, model < N_FILES ? 70 : 14); /* types in portable code are slow */
 }
 
 static void run_alone(bench *b, int path)
@@ -174,11 +202,17 @@ static void run_alone(bench *b, int path)
     b->ready[path] = true;
 }
 
-static bench *bench_of(int model, int path)
+static bench *opened(int model)
 {
     bench *b = &benches[model];
     if (!b->m)
-        open_model(b, models[model]);
+        open_model(b, model);
+    return b;
+}
+
+static bench *bench_of(int model, int path)
+{
+    bench *b = opened(model);
     if (!b->ready[path])
         run_alone(b, path);
     return b;
@@ -187,11 +221,12 @@ static bench *bench_of(int model, int path)
 static void close_models(void)
 {
     for (int i = 0; i < N_MODELS; i++) {
-        for (int p = 0; p < N_PATHS; p++)
+        for (int p = 0; p < n_paths; p++)
             for (int r = 0; r < N_REQS; r++)
                 done(&benches[i].alone[p][r]);
         benches[i].m = sv_llm_unref(benches[i].m);
     }
+    type_model_drop();
 }
 
 /* --- in company ----------------------------------------------------------------------------------------------------- */
@@ -216,7 +251,7 @@ static void check(const answer *a, const answer *alone, int schedule, int r)
     met.compared++;
     met.tokens += a->usage.completion_tokens;
     if (!same(a, alone))
-        fail_msg("schedule %d: request %d in company is not what it is alone (%d and %d tokens, %zu and %zu bytes of probabilities)", schedule, r,
+        fail_msg("schedule %d, %s: request %d in company is not what it is alone (%d and %d tokens, %zu and %zu bytes of probabilities)", schedule, name_of(schedule % N_MODELS), r,
                  a->usage.completion_tokens, alone->usage.completion_tokens, a->probs.n, alone->probs.n);
 }
 
@@ -253,10 +288,8 @@ static void crowd(sv_sched *s, const bench *b, int path, int schedule)
 
 static void one_schedule(int i, sv_compute *const compute[2])
 {
-    int path = i / N_MODELS % N_PATHS;
-    if (!sv_kernels_select(paths[path])) /* not on this CPU */
-        path = 0;
-    sv_kernels_select(paths[path]);
+    int path = i / N_MODELS % n_paths;
+    assert_true(sv_kernels_select(paths[path]));
     bench *b = bench_of(i % N_MODELS, path);
     sv_err err = {0};
     sv_sched_stats stats;
@@ -264,7 +297,7 @@ static void one_schedule(int i, sv_compute *const compute[2])
     random_state = (uint32_t)i * 2654435761u;
     const sv_sched_opts o = {.max_rows = 1 + dice(dice(2) ? 12 : 100), .max_active = 1 + dice(12), .max_queued = MAX_COMPANY, .step_ms = 1000000,
                              .kv_bytes = some_budget(b)};
-    assert_int_equal(sv_sched_new(&s, b->m, compute[i / (N_MODELS * N_PATHS) % 2], &events, &o, &err), SV_OK);
+    assert_int_equal(sv_sched_new(&s, b->m, compute[i / (N_MODELS * n_paths) % 2], &events, &o, &err), SV_OK);
     for (int rounds = 1 + dice(2); rounds > 0; rounds--) /* the second finds a warm cache */
         crowd(s, b, path, i);
     sv_sched_get_stats(s, &stats);
@@ -293,9 +326,9 @@ static void tokens_are_the_same_bits_alone_and_in_any_company(void **state)
     print_message("%lld requests of %lld tokens compared, %lld canceled; %lld preemptions, %lld prompt tokens from the cache\n", (long long)met.compared,
                   (long long)met.tokens, (long long)met.canceled, (long long)met.preempted, (long long)met.cached);
     if (only < 0 && n >= 100) {
-        assert_true(met.preempted > n / 4);
+        assert_true(met.preempted > n / 8);
         assert_true(met.cached > 16 * n);
-        assert_true(met.tokens > 50 * n);
+        assert_true(met.tokens > 40 * n);
     }
 }
 
@@ -324,10 +357,9 @@ static void a_page_holds_the_same_bits_whichever_way_it_was_written(void **state
     (void)state;
     static const int32_t cuts[] = {1, 7, 32, 45};
     for (int model = 0; model < N_MODELS; model++)
-        for (int path = 0; path < N_PATHS; path++) {
-            if (!sv_kernels_select(paths[path]))
-                continue;
-            bench *b = bench_of(model, path);
+        for (int path = 0; path < n_paths; path++) {
+            assert_true(sv_kernels_select(paths[path]));
+            bench *b = opened(model);
             size_t n_bytes = sv_llm_kv_page_bytes(b->m);
             void *whole[2], *parts[2];
             int32_t tokens[LEN];
@@ -340,7 +372,7 @@ static void a_page_holds_the_same_bits_whichever_way_it_was_written(void **state
                 fill_pages(b->m, parts, tokens, cuts[c], c % 2 ? one : two);
                 for (int i = 0; i < 2; i++) {
                     if (memcmp(whole[i], parts[i], n_bytes) != 0)
-                        fail_msg("%s, %s: page %d in pieces of %d is another one", models[model], paths[path], i, cuts[c]);
+                        fail_msg("%s, %s: page %d in pieces of %d is another one", name_of(model), paths[path], i, cuts[c]);
                     free(parts[i]);
                 }
             }
@@ -348,6 +380,15 @@ static void a_page_holds_the_same_bits_whichever_way_it_was_written(void **state
             free(whole[1]);
         }
     sv_kernels_select(NULL);
+}
+
+static int find_paths(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < SV_LEN(set_names); i++)
+        if (sv_kernels_select(set_names[i]))
+            paths[n_paths++] = set_names[i];
+    return !sv_kernels_select(NULL);
 }
 
 static int close_all(void **state)
@@ -363,5 +404,5 @@ int main(void)
         cmocka_unit_test(a_page_holds_the_same_bits_whichever_way_it_was_written),
         cmocka_unit_test(tokens_are_the_same_bits_alone_and_in_any_company),
     };
-    return cmocka_run_group_tests(tests, NULL, close_all);
+    return cmocka_run_group_tests(tests, find_paths, close_all);
 }

@@ -5,14 +5,16 @@
  *     x = token_embd[token] + position_embd[position]
  *     for each layer:
  *         h = LayerNorm(x) attn_norm
- *         q, k, v = the three parts of Wqkv h + b     k, v go to the row's page
+ *         q, k, v = the three parts of Wqkv h + b     k, v go to the row's page; scores are scaled by 1 / sqrt(head_dim)
  *         x = x + Wo attention(q, all k and v up to this position) + b
  *         h = LayerNorm(x) ffn_norm
  *         x = x + Wdown gelu(Wup h + b) + b
  *     logits = Wout (LayerNorm(x) output_norm)        Wout is token_embd where the file has no output.weight
  *
  * Positions are learned, so a context is as long as their table and nothing turns (n_rot is 0). One matrix makes q, k and v; it is
- * seen here as three, which begin at rows 0, n_embd and 2 n_embd. */
+ * seen here as three, which begin at rows 0, n_embd and 2 n_embd.
+ *
+ * Descendants changed the activation (gelu by erf, relu), or the scale of the scores: none, or less with each layer. */
 #include <math.h>
 
 #include "base/mem.h"
@@ -31,6 +33,9 @@ typedef struct layer {
 
 typedef struct gpt2 {
     float eps;
+    float scale;       /* of the scores, */
+    bool scale_falls;  /* divided by the layer's number */
+    void (*activate)(float *x, int64_t n);
     const sv_tensor *token_embd, *position_embd, *output;
     norm output_norm;
     layer *layers;
@@ -55,6 +60,26 @@ static sv_rc read_shape(sv_llm *m, gpt2 *g, sv_err *err)
     i->head_dim = i->n_embd / i->n_head;
     m->n_rot = 0;
     return SV_OK;
+}
+
+static void relu(float *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        x[i] = x[i] > 0.0f ? x[i] : 0.0f;
+}
+
+/* What descendants of GPT-2 changed. GGUF files have no keys for it: these are the names that hf.c gives. */
+static sv_rc read_variant(sv_llm *m, gpt2 *g, sv_err *err)
+{
+    sv_str name = SV_STR("gelu_new");
+    int32_t falls = 0;
+    g->scale = 1.0f / sqrtf((float)m->info.head_dim);
+    if (sv_llm_number(m, "attention.scale", 1e-6, 1e6, &g->scale, err) != SV_OK ||
+        sv_llm_param(m, "attention.scale_falls", 0, 1, &falls, err) != SV_OK || sv_llm_text(m, "activation", &name, err) != SV_OK)
+        return err->code;
+    g->scale_falls = falls;
+    g->activate = sv_str_is(name, "gelu_new") ? sv_gelu_tanh : sv_str_is(name, "gelu") ? sv_gelu_erf : sv_str_is(name, "relu") ? relu : NULL;
+    return g->activate ? SV_OK : sv_fail(err, SV_EFORMAT, "key '%s.activation': not one of gelu_new, gelu, relu", m->info.arch);
 }
 
 /* A third of a matrix of three times as many outputs. */
@@ -97,7 +122,7 @@ static sv_rc load(sv_llm *m, sv_err *err)
 {
     gpt2 *g = m->weights = sv_xnew0(gpt2);
     const sv_llm_info *p = &m->info;
-    if (read_shape(m, g, err) != SV_OK || sv_llm_matrix(m, &g->token_embd, "token_embd.weight", 0, p->n_embd, p->n_vocab, err) != SV_OK ||
+    if (read_shape(m, g, err) != SV_OK || read_variant(m, g, err) != SV_OK || sv_llm_matrix(m, &g->token_embd, "token_embd.weight", 0, p->n_embd, p->n_vocab, err) != SV_OK ||
         sv_llm_matrix(m, &g->position_embd, "position_embd.weight", 0, p->n_embd, p->n_ctx, err) != SV_OK ||
         read_norm(m, &g->output_norm, "output_norm.weight", "output_norm.bias", 0, err) != SV_OK)
         return err->code;
@@ -128,6 +153,7 @@ typedef struct pass {
     const sv_llm *m;
     sv_llm_ws *ws;
     norm norm;
+    float scale;
     sv_kv_layout kv;
 } pass;
 
@@ -168,11 +194,11 @@ static void store_rows(void *arg, int32_t begin, int32_t end)
     }
 }
 
-static void gelu_rows(void *arg, int32_t begin, int32_t end)
+static void activate_rows(void *arg, int32_t begin, int32_t end)
 {
     const pass *p = arg;
     int64_t n_ff = p->m->info.n_ff;
-    sv_gelu_tanh(p->ws->gate + begin * n_ff, (end - begin) * n_ff);
+    ((const gpt2 *)p->m->weights)->activate(p->ws->gate + begin * n_ff, (end - begin) * n_ff);
     sv_llm_quantise(p->ws, p->ws->gate, n_ff, begin, end);
 }
 
@@ -186,7 +212,7 @@ static void attention_block(const sv_llm *m, sv_llm_ws *ws, sv_pool *pool, const
         {.w = l->qkv[1], .x = ws->h, .xq = ws->xq, .n_rows = n, .y = ws->k, .bias = l->qkv_bias + n_embd},
         {.w = l->qkv[2], .x = ws->h, .xq = ws->xq, .n_rows = n, .y = ws->v, .bias = l->qkv_bias + 2 * n_embd}}, 3);
     sv_llm_over_rows(pool, n, store_rows, p);
-    sv_attention(pool, &(sv_attn){.q = ws->q, .out = ws->att, .n_head = m->info.n_head, .scale = 1.0f / sqrtf((float)m->info.head_dim),
+    sv_attention(pool, &(sv_attn){.q = ws->q, .out = ws->att, .n_head = m->info.n_head, .scale = p->scale,
                                   .kv = p->kv, .chunks = ws->chunks, .n_chunks = ws->n_chunks});
     if (ws->xq)
         sv_llm_over_rows(pool, n, quantise_att_rows, p);
@@ -199,7 +225,7 @@ static void ffn_block(sv_llm_ws *ws, sv_pool *pool, const layer *l, pass *p)
     p->norm = l->ffn_norm;
     sv_llm_over_rows(pool, n, norm_rows, p);
     sv_matmul_run(pool, &(sv_matmul){.w = l->up, .x = ws->h, .xq = ws->xq, .n_rows = n, .y = ws->gate, .bias = l->up_bias}, 1);
-    sv_llm_over_rows(pool, n, gelu_rows, p);
+    sv_llm_over_rows(pool, n, activate_rows, p);
     sv_matmul_run(pool, &(sv_matmul){.w = l->down, .x = ws->gate, .xq = ws->xq, .n_rows = n, .y = ws->x, .bias = l->down_bias, .add = true}, 1);
 }
 
@@ -212,6 +238,7 @@ static void step(const sv_llm *m, sv_llm_ws *ws, sv_pool *pool)
     sv_llm_over_rows(pool, ws->n_rows, embed_rows, &p);
     for (int32_t i = 0; i < m->info.n_layer; i++) {
         p.kv = sv_llm_kv_layout(m, i);
+        p.scale = g->scale_falls ? g->scale / (float)(i + 1) : g->scale;
         attention_block(m, ws, pool, &g->layers[i], &p);
         ffn_block(ws, pool, &g->layers[i], &p);
     }

@@ -2,7 +2,7 @@
  *
  * Two tables carry the file: `configs`, which member of config.json is which key, and `tensors`, which tensor is called what. What they
  * cannot say is code: the position scalings (their parameters are nested, and named differently before and after transformers 5), the
- * sliding window (four members decide), and GPT-2's matrices, which lie transposed and are turned here, in memory of our own.
+ * sliding window (five members decide), and GPT-2's matrices, which lie transposed and are turned here, in memory of our own.
  *
  * What a config asks for and we do not compute is refused by the member's name; a member nobody here knows is passed over, since most
  * are about training. Defaults are those of the transformers library for the model type, not ours.
@@ -21,7 +21,7 @@
 #include "base/json.h"
 #include "nn/safetensors.h"
 
-enum { MAX_CONFIG = 4 << 20, MAX_KEYS = 48, MAX_NAME = 96, MAX_PAIRS = 4096 };
+enum { MAX_CONFIG = 4 << 20, MAX_KEYS = 48, MAX_NAME = 96, MAX_PAIRS = 4096, MAX_LAYERS = 1024 };
 
 struct sv_hf {
     sv_safetensors *files;
@@ -30,15 +30,23 @@ struct sv_hf {
     size_t n_copies;
 };
 
+/* A value of "model_type", and what members are where a config leaves them out. */
 typedef struct model_type {
-    const char *name; /* "model_type" */
-    const char *arch; /* the GGUF's */
-    bool tied;        /* "tie_word_embeddings" where the config says nothing */
+    const char *name;
+    const char *arch;  /* the GGUF's */
     bool gpt2;
+    bool tied;         /* "tie_word_embeddings" */
+    bool window_used;  /* "use_sliding_window"; Mistral has no such member */
+    int32_t window, window_first; /* "sliding_window", and the first layer that has it: "max_window_layers" */
+    int32_t n_head_kv, head_dim;  /* 0: follow from the other members */
 } model_type;
 static const model_type model_types[] = {
-    {"llama", "llama", false, false}, {"mistral", "llama", false, false}, {"qwen2", "qwen2", false, false},
-    {"qwen3", "qwen3", false, false}, {"gpt2", "gpt2", true, true},
+    {.name = "llama", .arch = "llama"},
+    {.name = "mistral", .arch = "llama", .window_used = true, .window = 4096, .n_head_kv = 8},
+    {.name = "ministral", .arch = "llama", .window_used = true, .window = 4096, .n_head_kv = 8},
+    {.name = "qwen2", .arch = "qwen2", .window = 4096, .window_first = 28, .n_head_kv = 32},
+    {.name = "qwen3", .arch = "qwen3", .window = 4096, .window_first = 28, .n_head_kv = 32, .head_dim = 128},
+    {.name = "gpt2", .arch = "gpt2", .gpt2 = true, .tied = true},
 };
 
 /* What is read at once: a config, its type, and where the keys go. */
@@ -75,8 +83,7 @@ typedef struct member { const char *name, *key; bool needed; } member;
 static const member llama_members[] = {
     {"max_position_embeddings", "context_length", true},   {"hidden_size", "embedding_length", true},
     {"num_hidden_layers", "block_count", true},            {"intermediate_size", "feed_forward_length", true},
-    {"num_attention_heads", "attention.head_count", true}, {"num_key_value_heads", "attention.head_count_kv", false},
-    {"head_dim", "attention.key_length", false},
+    {"num_attention_heads", "attention.head_count", true},
 };
 static const member gpt2_members[] = {
     {"n_positions", "context_length", true}, {"n_embd", "embedding_length", true}, {"n_layer", "block_count", true}, {"n_head", "attention.head_count", true},
@@ -105,35 +112,66 @@ static sv_rc refuse_true(const reader *r, const char *name, sv_err *err)
     return v ? sv_fail(err, SV_EFORMAT, "'%s': true is not supported", name) : SV_OK;
 }
 
-static sv_rc check_activation(const reader *r, const char *name, const char *a, const char *b, sv_err *err)
+static const char *const llama_activations[] = {"silu", "swish", NULL};
+static const char *const gpt2_activations[] = {"gelu_new", "gelu_pytorch_tanh", "gelu", "relu", NULL};
+
+static sv_rc check_activation(const reader *r, const char *name, const char *const *known, sv_err *err)
 {
     const char *v = sv_json_cstr(r->config, name);
-    if (v && strcmp(v, a) != 0 && strcmp(v, b) != 0)
-        return sv_fail(err, SV_EFORMAT, "'%s': '%.40s' is not supported, only '%s'", name, v, a);
+    const char *const *k = known;
+    while (v && *k && strcmp(v, *k) != 0)
+        k++;
+    return *k ? SV_OK : sv_fail(err, SV_EFORMAT, "'%s': '%.40s' is not supported, only '%s'", name, v, known[0]);
+}
+
+/* Is this member there, and null? It then says "none", not "as usual". */
+static bool is_null(const reader *r, const char *name)
+{
+    return json_is_null(json_object_get(r->config, name));
+}
+
+/* Which layers have the window: as listed, or those from the first on. Sets *n to how many. */
+static sv_rc find_sliding(const reader *r, bool *slides, int64_t n_layers, int64_t first, int64_t *n, sv_err *err)
+{
+    const json_t *listed = json_object_get(r->config, "layer_types"), *v;
+    size_t i;
+    *n = 0;
+    for (int64_t k = 0; k < n_layers; k++)
+        *n += slides[k] = k >= first;
+    if (!json_is_array(listed))
+        return SV_OK;
+    if ((int64_t)json_array_size(listed) != n_layers)
+        return sv_fail(err, SV_EFORMAT, "'layer_types': %zu entries for %" PRId64 " layers", json_array_size(listed), n_layers);
+    *n = 0;
+    json_array_foreach(listed, i, v) {
+        const char *type = json_is_string(v) ? json_string_value(v) : "(no text)";
+        if (strcmp(type, "sliding_attention") != 0 && strcmp(type, "full_attention") != 0)
+            return sv_fail(err, SV_EFORMAT, "'layer_types': '%.40s' is not supported, only 'full_attention' and 'sliding_attention'", type);
+        *n += slides[i] = type[0] == 's';
+    }
     return SV_OK;
 }
 
-/* The window, if all layers have it: types that let only some have it are listed layer by layer, or begin at a layer. */
 static sv_rc read_window(const reader *r, sv_err *err)
 {
-    const json_t *layers = json_object_get(r->config, "layer_types"), *v;
-    int64_t window = 0, n_layers = 0, first = 28;
-    bool use = strcmp(r->type->name, "mistral") == 0;
-    size_t i, n_sliding = 0;
+    bool slides[MAX_LAYERS], use = r->type->window_used;
+    int64_t window = is_null(r, "sliding_window") ? 0 : r->type->window, first = r->type->window_first, n_layers = 0, n = 0;
     if (sv_json_int(r->config, "sliding_window", 1, INT32_MAX, &window, err) != SV_OK ||
         sv_json_bool(r->config, "use_sliding_window", &use, err) != SV_OK ||
         sv_json_int(r->config, "max_window_layers", 0, INT32_MAX, &first, err) != SV_OK ||
-        sv_json_int(r->config, "num_hidden_layers", 1, INT32_MAX, &n_layers, err) != SV_OK)
+        sv_json_int(r->config, "num_hidden_layers", 1, MAX_LAYERS, &n_layers, err) != SV_OK)
         return err->code;
-    json_array_foreach(layers, i, v)
-        n_sliding += json_is_string(v) && strcmp(json_string_value(v), "sliding_attention") == 0;
-    if (!json_is_array(layers))
-        n_sliding = use && window > 0 ? (size_t)(strcmp(r->type->name, "mistral") == 0 ? n_layers : n_layers > first ? n_layers - first : 0) : 0;
-    if (n_sliding == 0)
+    window = use ? window : 0;
+    if (find_sliding(r, slides, n_layers, window > 0 ? first : n_layers, &n, err) != SV_OK)
+        return err->code;
+    if (n == 0)
         return SV_OK;
-    if ((int64_t)n_sliding != n_layers || window == 0)
-        return sv_fail(err, SV_EFORMAT, "a sliding window in %zu of %" PRId64 " layers is not supported, only in all or none", n_sliding, n_layers);
+    if (window == 0)
+        return sv_fail(err, SV_EFORMAT, "'layer_types': %" PRId64 " layers have a sliding window, but 'sliding_window' is none", n);
     put_i64(r, "attention.sliding_window", window);
+    char key[MAX_NAME];
+    if (n < n_layers)
+        sv_gguf_put_bools(r->h->gguf, key_of(r, key, "attention.sliding_window_pattern"), slides, (size_t)n_layers);
     return SV_OK;
 }
 
@@ -169,27 +207,25 @@ static sv_rc scale_llama3(const reader *r, const json_t *rope, double base, int6
 
 static sv_rc scale_yarn(const reader *r, const json_t *rope, sv_err *err)
 {
-    static const char *const unknown[] = {"mscale", "mscale_all_dim"};
-    double factor, fast = 32, slow = 1, attn = NAN, trained = NAN;
+    double factor, fast = 32, slow = 1, attn = NAN, trained = NAN, mscale = 0, mscale_all = 0;
     bool truncate = true;
-    for (size_t i = 0; i < SV_LEN(unknown); i++)
-        if (json_is_number(json_object_get(rope, unknown[i])))
-            return sv_fail(err, SV_EFORMAT, "'%s' is not supported", unknown[i]);
     if (need_num(rope, "factor", &factor, err) != SV_OK || sv_json_num(rope, "beta_fast", 1e-3, 1e6, &fast, err) != SV_OK ||
         sv_json_num(rope, "beta_slow", 1e-3, 1e6, &slow, err) != SV_OK || sv_json_num(rope, "attention_factor", 1e-3, 1e3, &attn, err) != SV_OK ||
         sv_json_num(rope, "original_max_position_embeddings", 1, INT32_MAX, &trained, err) != SV_OK ||
+        sv_json_num(rope, "mscale", 0, 1e3, &mscale, err) != SV_OK || sv_json_num(rope, "mscale_all_dim", 0, 1e3, &mscale_all, err) != SV_OK ||
         sv_json_bool(rope, "truncate", &truncate, err) != SV_OK)
         return err->code;
     if (isnan(trained) && need_num(r->config, "max_position_embeddings", &trained, err) != SV_OK)
         return err->code;
-    if (!truncate)
-        return sv_fail(err, SV_EFORMAT, "'truncate': false is not supported");
+    if (isnan(attn) && mscale > 0 && mscale_all > 0 && factor > 1)
+        attn = (1 + 0.1 * mscale * log(factor)) / (1 + 0.1 * mscale_all * log(factor));
     char key[MAX_NAME];
     sv_gguf_put_str(r->h->gguf, key_of(r, key, "rope.scaling.type"), SV_STR("yarn"));
     put_f32(r, "rope.scaling.factor", factor);
     put_i64(r, "rope.scaling.original_context_length", (int64_t)trained);
     put_f32(r, "rope.scaling.yarn_beta_fast", fast);
     put_f32(r, "rope.scaling.yarn_beta_slow", slow);
+    put_i64(r, "rope.scaling.yarn_truncate", truncate);
     if (!isnan(attn)) /* the whole factor here, what remains beside the usual one there */
         put_f32(r, "rope.scaling.attn_factor", attn / (factor > 1 ? 1 + 0.1 * log(factor) : 1));
     return SV_OK;
@@ -212,12 +248,14 @@ static sv_rc read_rope(const reader *r, sv_err *err)
         sv_json_int(r->config, "hidden_size", 1, INT32_MAX, &n_embd, err) != SV_OK ||
         sv_json_int(r->config, "num_attention_heads", 1, INT32_MAX, &n_head, err) != SV_OK)
         return err->code;
-    head_dim = n_embd / n_head;
+    head_dim = r->type->head_dim && !is_null(r, "head_dim") ? r->type->head_dim : n_embd / n_head;
     if (sv_json_int(r->config, "head_dim", 1, INT32_MAX, &head_dim, err) != SV_OK)
         return err->code;
     int64_t n_rot = (int64_t)((double)head_dim * part);
     put_f32(r, "rope.freq_base", base);
     put_i64(r, "rope.dimension_count", n_rot);
+    put_i64(r, "attention.key_length", head_dim);
+    put_i64(r, "attention.value_length", head_dim);
     if (!type || strcmp(type, "default") == 0)
         return SV_OK;
     if (strcmp(type, "llama3") == 0)
@@ -239,10 +277,15 @@ static sv_rc read_rope(const reader *r, sv_err *err)
 static sv_rc read_llama(const reader *r, sv_err *err)
 {
     double eps = 1e-6;
+    int64_t n_head = 1, n_head_kv;
     if (read_members(r, llama_members, SV_LEN(llama_members), err) != SV_OK || sv_json_num(r->config, "rms_norm_eps", 0, 1, &eps, err) != SV_OK ||
-        check_activation(r, "hidden_act", "silu", "swish", err) != SV_OK || refuse_true(r, "mlp_bias", err) != SV_OK ||
+        check_activation(r, "hidden_act", llama_activations, err) != SV_OK || sv_json_int(r->config, "num_attention_heads", 1, INT32_MAX, &n_head, err) != SV_OK ||
         read_window(r, err) != SV_OK)
         return err->code;
+    n_head_kv = r->type->n_head_kv && !is_null(r, "num_key_value_heads") ? r->type->n_head_kv : n_head;
+    if (sv_json_int(r->config, "num_key_value_heads", 1, INT32_MAX, &n_head_kv, err) != SV_OK)
+        return err->code;
+    put_i64(r, "attention.head_count_kv", n_head_kv);
     put_f32(r, "attention.layer_norm_rms_epsilon", eps);
     return read_rope(r, err);
 }
@@ -251,10 +294,10 @@ static sv_rc read_gpt2(const reader *r, sv_err *err)
 {
     double eps = 1e-5;
     int64_t n_embd = 0, n_ff = 0;
-    bool scaled = true;
+    bool scaled = true, falls = false;
     if (read_members(r, gpt2_members, SV_LEN(gpt2_members), err) != SV_OK || sv_json_num(r->config, "layer_norm_epsilon", 0, 1, &eps, err) != SV_OK ||
-        check_activation(r, "activation_function", "gelu_new", "gelu_pytorch_tanh", err) != SV_OK ||
-        refuse_true(r, "scale_attn_by_inverse_layer_idx", err) != SV_OK || refuse_true(r, "add_cross_attention", err) != SV_OK ||
+        check_activation(r, "activation_function", gpt2_activations, err) != SV_OK || refuse_true(r, "add_cross_attention", err) != SV_OK ||
+        sv_json_bool(r->config, "scale_attn_by_inverse_layer_idx", &falls, err) != SV_OK ||
         sv_json_bool(r->config, "scale_attn_weights", &scaled, err) != SV_OK ||
         sv_json_int(r->config, "n_embd", 1, INT32_MAX / 4, &n_embd, err) != SV_OK)
         return err->code;
@@ -262,7 +305,12 @@ static sv_rc read_gpt2(const reader *r, sv_err *err)
     if (sv_json_int(r->config, "n_inner", 1, INT32_MAX, &n_ff, err) != SV_OK)
         return err->code;
     if (!scaled)
-        return sv_fail(err, SV_EFORMAT, "'scale_attn_weights': false is not supported");
+        put_f32(r, "attention.scale", 1);
+    put_i64(r, "attention.scale_falls", falls);
+    const char *activation = sv_json_cstr(r->config, "activation_function");
+    char key[MAX_NAME];
+    if (activation && strcmp(activation, "gelu_pytorch_tanh") != 0) /* another name of gelu_new */
+        sv_gguf_put_str(r->h->gguf, key_of(r, key, "activation"), sv_str_of(activation));
     put_i64(r, "feed_forward_length", n_ff);
     put_f32(r, "attention.layer_norm_epsilon", eps);
     return SV_OK;
@@ -370,6 +418,20 @@ static sv_rc put_tensor(const reader *r, const sv_tensor *from, sv_err *err)
     return SV_OK;
 }
 
+/* Families take the biases that are there; a config that says there are some must not go without. */
+static sv_rc check_biases(const reader *r, sv_err *err)
+{
+    static const struct { const char *member, *tensor; } promised[] = {{"attention_bias", "blk.0.attn_q.bias"}, {"mlp_bias", "blk.0.ffn_gate.bias"}};
+    for (size_t i = 0; i < SV_LEN(promised); i++) {
+        const json_t *is = json_object_get(r->config, promised[i].member);
+        if (is && !json_is_boolean(is))
+            return sv_fail(err, SV_EFORMAT, "'%s' is neither true nor false", promised[i].member);
+        if (json_is_true(is) && !sv_gguf_tensor(r->h->gguf, promised[i].tensor))
+            return sv_fail(err, SV_EFORMAT, "'%s' is true, but there are no such tensors", promised[i].member);
+    }
+    return SV_OK;
+}
+
 static sv_rc put_tensors(const reader *r, sv_err *err)
 {
     for (size_t i = 0; i < sv_safetensors_n_tensors(r->h->files); i++)
@@ -377,7 +439,7 @@ static sv_rc put_tensors(const reader *r, sv_err *err)
             return err->code;
     if (!r->tied && !sv_gguf_tensor(r->h->gguf, "output.weight"))
         return sv_fail(err, SV_EFORMAT, "tensor 'lm_head.weight' is missing");
-    return SV_OK;
+    return check_biases(r, err);
 }
 
 /* --- open --------------------------------------------------------------------------------------------------------- */
@@ -391,7 +453,7 @@ static sv_rc find_type(reader *r, sv_err *err)
         if (strcmp(name, model_types[i].name) == 0)
             r->type = &model_types[i];
     if (!r->type)
-        return sv_fail(err, SV_EFORMAT, "'model_type': '%.40s' is not supported; supported: llama, mistral, qwen2, qwen3, gpt2", name);
+        return sv_fail(err, SV_EFORMAT, "'model_type': '%.40s' is not supported; supported: llama, mistral, ministral, qwen2, qwen3, gpt2", name);
     const json_t *quantised = json_object_get(r->config, "quantization_config");
     if (json_is_object(quantised))
         return sv_fail(err, SV_EFORMAT, "'quantization_config': weights quantised by '%.40s' are not supported; take the GGUF, or the original weights",

@@ -16,6 +16,7 @@
 #include "base/json.h"
 #include "models/files.h"
 #include "models/hf.h"
+#include "models/llm.h"
 #include "nn/safetensors.h"
 
 #define REFERENCE SV_SOURCE_ROOT "/tests/reference/"
@@ -79,7 +80,8 @@ static void a_folder_says_what_its_gguf_says(void **state)
         "rope.scaling.factor", "rope.scaling.original_context_length",
     };
     static const struct { const char *name, *gguf, *arch; } cases[] = {
-        {"mistral", "mistral.gguf", "llama"}, {"qwen2", "qwen2.gguf", "qwen2"}, {"qwen3", "qwen3-00001-of-00002.gguf", "qwen3"}, {"gpt2", "gpt2.gguf", "gpt2"}};
+        {"mistral", "mistral.gguf", "llama"}, {"ministral", "ministral.gguf", "llama"}, {"qwen2-window", "qwen2-window.gguf", "qwen2"},
+        {"qwen3-bias", "qwen3-bias.gguf", "qwen3"}, {"qwen2", "qwen2.gguf", "qwen2"}, {"qwen3", "qwen3-00001-of-00002.gguf", "qwen3"}, {"gpt2", "gpt2.gguf", "gpt2"}};
     for (size_t i = 0; i < SV_LEN(cases); i++) {
         char path[512];
         sv_gguf *file = NULL;
@@ -146,7 +148,7 @@ static void make_folder(char folder[64], const char *name, const json_t *config)
     assert_int_equal(sv_file_replace(to, text, strlen(text), 0600, &err), SV_OK);
 }
 
-/* The reference's config with `change` (a JSON object) merged in; a null takes the member out. */
+/* The reference's config with `change` (a JSON object) merged in; a null takes the member out, "null" makes it null. */
 static json_t *changed_config(const char *name, const char *change)
 {
     char path[512];
@@ -162,6 +164,8 @@ static json_t *changed_config(const char *name, const char *change)
     json_object_foreach(more, key, v) {
         if (json_is_null(v))
             json_object_del(config, key);
+        else if (json_is_string(v) && strcmp(json_string_value(v), "null") == 0)
+            json_object_set_new(config, key, json_null());
         else
             json_object_set(config, key, v);
     }
@@ -179,19 +183,23 @@ static void configs_that_ask_for_more_are_refused_by_the_member(void **state)
         {"qwen2", "{\"hidden_size\":-4}", "'hidden_size'"},
         {"qwen2", "{\"hidden_size\":\"64\"}", "'hidden_size'"},
         {"qwen2", "{\"hidden_act\":\"gelu\"}", "'hidden_act': 'gelu' is not supported"},
-        {"llama3", "{\"mlp_bias\":true}", "'mlp_bias': true"},
+        {"llama3", "{\"mlp_bias\":true}", "'mlp_bias' is true, but there are no such tensors"},
+        {"llama3", "{\"attention_bias\":true}", "'attention_bias' is true"},
+        {"llama3", "{\"attention_bias\":\"yes\"}", "'attention_bias'"},
         {"qwen2", "{\"quantization_config\":{\"quant_method\":\"gptq\"}}", "weights quantised by 'gptq'"},
         {"qwen2", "{\"rope_parameters\":{\"rope_type\":\"dynamic\",\"factor\":2}}", "'rope_type': 'dynamic' is not supported"},
         {"qwen2", "{\"rope_parameters\":null,\"rope_scaling\":{\"type\":\"longrope\"}}", "'rope_type': 'longrope' is not supported"},
         {"qwen2", "{\"rope_parameters\":{\"rope_type\":\"yarn\"}}", "'factor' is missing"},
-        {"qwen2", "{\"rope_parameters\":{\"rope_type\":\"yarn\",\"factor\":4,\"mscale\":1}}", "'mscale' is not supported"},
+        {"qwen2", "{\"rope_parameters\":{\"rope_type\":\"yarn\",\"factor\":4,\"mscale\":\"1\"}}", "'mscale'"},
         {"llama3", "{\"rope_parameters\":{\"rope_type\":\"llama3\",\"factor\":8}}", "'low_freq_factor' is missing"},
-        {"mistral", "{\"layer_types\":[\"sliding_attention\",\"full_attention\"]}", "a sliding window in 1 of 2 layers"},
-        {"qwen2", "{\"layer_types\":null,\"use_sliding_window\":true,\"sliding_window\":16,\"max_window_layers\":1}", "a sliding window in 1 of 2 layers"},
+        {"mistral", "{\"layer_types\":[\"sliding_attention\"]}", "'layer_types': 1 entries for 2 layers"},
+        {"mistral", "{\"layer_types\":[\"sliding_attention\",\"linear_attention\"]}", "'layer_types': 'linear_attention' is not supported"},
+        {"mistral", "{\"layer_types\":[\"sliding_attention\",4]}", "'layer_types': '(no text)'"},
+        {"qwen2", "{\"layer_types\":[\"sliding_attention\",\"full_attention\"]}", "'layer_types': 1 layers have a sliding window, but 'sliding_window' is none"},
+        {"qwen2", "{\"num_hidden_layers\":1025}", "'num_hidden_layers': 1025 is not in [1, 1024]"},
         {"qwen2", "{\"tie_word_embeddings\":false}", "tensor 'lm_head.weight' is missing"},
-        {"gpt2", "{\"scale_attn_by_inverse_layer_idx\":true}", "'scale_attn_by_inverse_layer_idx': true"},
-        {"gpt2", "{\"scale_attn_weights\":false}", "'scale_attn_weights': false"},
-        {"gpt2", "{\"activation_function\":\"relu\"}", "'activation_function': 'relu'"},
+        {"gpt2", "{\"add_cross_attention\":true}", "'add_cross_attention': true"},
+        {"gpt2", "{\"activation_function\":\"tanh\"}", "'activation_function': 'tanh'"},
     };
     for (size_t i = 0; i < SV_LEN(cases); i++) {
         char folder[64];
@@ -227,6 +235,127 @@ static void an_empty_matrix_costs_nothing(void **state)
     assert_int_equal(sv_gguf_tensor(sv_hf_gguf(h), "blk.0.attn_qkv.weight")->n_bytes, 0); /* and no family takes it */
     sv_hf_close(h);
     assert_int_equal(sv_remove_tree(folder, &err), SV_OK);
+}
+
+/* which: a letter a layer, s for those with a window. */
+static void windows_are(const char *model, const char *change, const char *which, int64_t window)
+{
+    char folder[64], key[96];
+    sv_err err = {0};
+    sv_str arch = {0};
+    int64_t got = 0;
+    const uint8_t *slides = NULL;
+    size_t n = 0;
+    SV_AUTO(sv_json_decrefp) json_t *config = changed_config(model, change);
+    make_folder(folder, model, config);
+    sv_hf *h = open_hf(folder, N_VOCAB);
+    assert_int_equal(sv_gguf_str(sv_hf_gguf(h), "general.architecture", &arch, &err), SV_OK);
+    snprintf(key, sizeof key, "%.*s.attention.sliding_window", (int)arch.n, arch.p);
+    assert_int_equal(sv_gguf_i64(sv_hf_gguf(h), key, 0, INT32_MAX, &got, &err), SV_OK);
+    snprintf(key, sizeof key, "%.*s.attention.sliding_window_pattern", (int)arch.n, arch.p);
+    assert_int_equal(sv_gguf_arr_bool(sv_hf_gguf(h), key, &slides, &n, &err), SV_OK);
+    assert_int_equal(got, window);
+    assert_true(!slides || n == strlen(which));
+    for (size_t i = 0; which[i]; i++)
+        assert_int_equal(got > 0 && (!slides || slides[i]), which[i] == 's');
+    sv_hf_close(h);
+    assert_int_equal(sv_remove_tree(folder, &err), SV_OK);
+}
+
+/* As transformers 5.24 decides: MistralConfig, MinistralConfig, Qwen2Config. */
+static void windows_are_in_the_layers_that_have_them(void **state)
+{
+    (void)state;
+    windows_are("mistral", "{}", "ss", 20);
+    windows_are("mistral", "{\"sliding_window\":\"null\"}", "ff", 0);
+    windows_are("mistral", "{\"sliding_window\":null}", "ss", 4096);
+    windows_are("mistral", "{\"sliding_window\":7}", "ss", 7);
+    windows_are("mistral", "{\"layer_types\":[\"full_attention\",\"sliding_attention\"]}", "fs", 20);
+    windows_are("mistral", "{\"layer_types\":[\"full_attention\",\"full_attention\"]}", "ff", 0);
+    windows_are("ministral", "{}", "sf", 20);
+    windows_are("ministral", "{\"layer_types\":null}", "ss", 20);
+    windows_are("qwen2", "{}", "ff", 0);
+    windows_are("qwen2", "{\"layer_types\":null,\"use_sliding_window\":true,\"sliding_window\":16,\"max_window_layers\":1}", "fs", 16);
+    windows_are("qwen2", "{\"layer_types\":null,\"use_sliding_window\":true,\"sliding_window\":16,\"max_window_layers\":0}", "ss", 16);
+    windows_are("qwen2", "{\"layer_types\":null,\"use_sliding_window\":true,\"sliding_window\":16,\"max_window_layers\":null}", "ff", 0); /* from the 28th */
+    windows_are("qwen2", "{\"layer_types\":null,\"sliding_window\":16,\"max_window_layers\":0}", "ff", 0);
+    windows_are("llama3", "{}", "ff", 0);
+}
+
+static int64_t number(const sv_hf *h, const char *key)
+{
+    int64_t v = -1;
+    sv_err err = {0};
+    assert_int_equal(sv_gguf_i64(sv_hf_gguf(h), key, 0, INT32_MAX, &v, &err), SV_OK);
+    return v;
+}
+
+/* Members that are left out have the values that transformers gives them, which is not the same in each type. */
+static void what_a_config_leaves_out_is_as_its_type_has_it(void **state)
+{
+    (void)state;
+    static const struct { const char *model, *arch; int64_t window, n_head_kv, head_dim; } cases[] = {
+        {"mistral", "llama", 4096, 4, 16}, {"mistral", "llama", 4096, 8, 16}, {"qwen3", "qwen3", 0, 32, 128}, {"llama3", "llama", 0, 4, 16},
+    };
+    for (size_t i = 0; i < SV_LEN(cases); i++) {
+        char folder[64], key[64];
+        sv_err err = {0};
+        SV_AUTO(sv_json_decrefp) json_t *config = changed_config(cases[i].model, "{}");
+        static const char *const left_out[] = {"sliding_window", "num_key_value_heads", "head_dim"};
+        for (size_t k = 0; k < SV_LEN(left_out); k++)
+            json_object_del(config, left_out[k]);
+        if (i == 0) /* null is said, and is not the same */
+            json_object_set_new(config, "num_key_value_heads", json_null());
+        make_folder(folder, cases[i].model, config);
+        sv_hf *h = open_hf(folder, N_VOCAB);
+        snprintf(key, sizeof key, "%s.attention.head_count_kv", cases[i].arch);
+        assert_int_equal(number(h, key), cases[i].n_head_kv);
+        snprintf(key, sizeof key, "%s.attention.key_length", cases[i].arch);
+        assert_int_equal(number(h, key), cases[i].head_dim);
+        snprintf(key, sizeof key, "%s.attention.sliding_window", cases[i].arch);
+        assert_int_equal(sv_gguf_has(sv_hf_gguf(h), key) ? number(h, key) : 0, cases[i].window);
+        sv_hf_close(h);
+        assert_int_equal(sv_remove_tree(folder, &err), SV_OK);
+    }
+}
+
+static const char *const bad_ends[] = {"{\"eos_token_id\":\"2\"}", "{\"eos_token_id\":[2,\"3\"]}", "{\"eos_token_id\":2.5}", "{\"eos_token_id\":"};
+
+static void a_text_ends_with_each_id_that_the_folder_names(void **state)
+{
+    (void)state;
+    static const struct { const char *config, *generation; int32_t ends[4]; } cases[] = {
+        {"{\"eos_token_id\":7}", NULL, {2, 7, -1}},
+        {"{\"eos_token_id\":[7,9]}", NULL, {2, 7, 9, -1}},
+        {"{\"eos_token_id\":7}", "{\"eos_token_id\":[8,9,100000,-4]}", {2, 8, 9, -1}},
+        {"{\"eos_token_id\":7}", "{\"eos_token_id\":null}", {2, -1}},
+        {"{\"eos_token_id\":7}", "{}", {2, -1}},
+    };
+    char folder[64], path[128];
+    sv_err err = {0};
+    for (size_t i = 0; i < SV_LEN(cases) + SV_LEN(bad_ends); i++) {
+        bool bad = i >= SV_LEN(cases);
+        const char *generation = bad ? bad_ends[i - SV_LEN(cases)] : cases[i].generation;
+        SV_AUTO(sv_json_decrefp) json_t *config = changed_config("llama3", bad ? "{}" : cases[i].config);
+        sv_llm *m = NULL;
+        make_folder(folder, "llama3", config);
+        snprintf(path, sizeof path, "%s/generation_config.json", folder);
+        if (generation)
+            assert_int_equal(sv_file_replace(path, generation, strlen(generation), 0600, &err), SV_OK);
+        if (bad) {
+            assert_int_equal(sv_llm_open(&m, folder, &err), SV_EFORMAT);
+            assert_true(strstr(err.msg, "generation_config.json") && strstr(err.msg, folder));
+        } else {
+            assert_int_equal(sv_llm_open(&m, folder, &err), SV_OK);
+            for (int32_t id = 0, k = 0; id < N_VOCAB; id++) {
+                bool wanted = id == cases[i].ends[k];
+                assert_int_equal(sv_tokenizer_is_eog(sv_llm_tokenizer(m), id), wanted);
+                k += wanted;
+            }
+        }
+        sv_llm_unref(m);
+        assert_int_equal(sv_remove_tree(folder, &err), SV_OK);
+    }
 }
 
 static void older_configs_are_read_alike(void **state)
@@ -291,6 +420,9 @@ int main(void)
         cmocka_unit_test(rows_that_are_no_token_are_left_out),
         cmocka_unit_test(configs_that_ask_for_more_are_refused_by_the_member),
         cmocka_unit_test(an_empty_matrix_costs_nothing),
+        cmocka_unit_test(windows_are_in_the_layers_that_have_them),
+        cmocka_unit_test(what_a_config_leaves_out_is_as_its_type_has_it),
+        cmocka_unit_test(a_text_ends_with_each_id_that_the_folder_names),
         cmocka_unit_test(older_configs_are_read_alike),
         cmocka_unit_test(folders_name_what_is_missing),
     };

@@ -9,9 +9,9 @@
  *         q, k, v = Wq h, Wk h, Wv h (+ biases)
  *         each head of q and k: RMSNorm q_norm, k_norm     Qwen3
  *         q and k turn by their position (RoPE); k, v go to the row's page
- *         x = x + Wo attention(q, all k and v up to this position)    the last `window` of them (Mistral)
+ *         x = x + Wo attention(q, all k and v up to this position)    the last `window` of them (Mistral; some layers of Qwen)
  *         h = RMSNorm(x) ffn_norm
- *         x = x + Wdown (silu(Wgate h) * Wup h)
+ *         x = x + Wdown (silu(Wgate h) * Wup h) (+ biases)
  *     logits = Wout (RMSNorm(x) output_norm)          Wout is token_embd where the file has no output.weight
  *
  * What a family has beyond that stands in the table at the end. Most of it the file decides: biases are those that are there, tied
@@ -43,12 +43,12 @@ typedef struct layer {
     const float *attn_norm, *ffn_norm;
     const float *q_norm, *k_norm; /* [head_dim], or NULL */
     const sv_tensor *q, *k, *v, *o, *gate, *up, *down;
-    const float *q_bias, *k_bias, *v_bias, *o_bias; /* NULL: none */
+    const float *q_bias, *k_bias, *v_bias, *o_bias, *gate_bias, *up_bias, *down_bias; /* NULL: none */
+    int32_t window; /* 0: all positions are seen */
 } layer;
 
 typedef struct llama {
     float eps;
-    int32_t window;    /* 0: all positions are seen */
     bool halves;
     double *freqs;     /* [n_rot / 2]: radians a position */
     double rope_scale; /* of the turned pairs */
@@ -92,7 +92,6 @@ static sv_rc read_shape(sv_llm *m, llama *l, sv_err *err)
         sv_llm_param(m, "block_count", 1, MAX_LAYERS, &i->n_layer, err) != SV_OK ||
         sv_llm_param(m, "feed_forward_length", 1, SV_MAX_ROW, &i->n_ff, err) != SV_OK ||
         sv_llm_param(m, "attention.head_count", 1, MAX_HEADS, &i->n_head, err) != SV_OK ||
-        sv_llm_param(m, "attention.sliding_window", 0, INT32_MAX, &l->window, err) != SV_OK ||
         sv_llm_param(m, "expert_count", 0, INT32_MAX, &n_experts, err) != SV_OK ||
         sv_llm_number(m, "attention.layer_norm_rms_epsilon", 0, 1, &l->eps, err) != SV_OK)
         return err->code;
@@ -109,15 +108,17 @@ static double yarn_pair(double turns, double n_trained, double base, int32_t n_r
 
 static sv_rc scale_yarn(const sv_llm *m, llama *l, double base, double factor, sv_err *err)
 {
-    int32_t n_trained = 0;
+    int32_t n_trained = 0, truncate = 1;
     float fast = 32, slow = 1, attn = 1;
     if (sv_llm_param(m, "rope.scaling.original_context_length", 1, MAX_CTX, &n_trained, err) != SV_OK ||
         sv_llm_number(m, "rope.scaling.yarn_beta_fast", 1e-3, 1e6, &fast, err) != SV_OK ||
         sv_llm_number(m, "rope.scaling.yarn_beta_slow", 1e-3, 1e6, &slow, err) != SV_OK ||
+        sv_llm_param(m, "rope.scaling.yarn_truncate", 0, 1, &truncate, err) != SV_OK ||
         sv_llm_number(m, "rope.scaling.attn_factor", 1e-3, 1e3, &attn, err) != SV_OK)
         return err->code;
-    double low = fmax(0, floor(yarn_pair((double)fast, n_trained, base, m->n_rot)));
-    double high = fmin(m->n_rot - 1, ceil(yarn_pair((double)slow, n_trained, base, m->n_rot)));
+    double low = yarn_pair((double)fast, n_trained, base, m->n_rot), high = yarn_pair((double)slow, n_trained, base, m->n_rot);
+    low = fmax(0, truncate ? floor(low) : low);
+    high = fmin(m->n_rot - 1, truncate ? ceil(high) : high);
     for (int32_t i = 0; i < m->n_rot / 2; i++) {
         double slowed = fmin(1, fmax(0, (i - low) / fmax(0.001, high - low)));
         l->freqs[i] *= slowed / factor + (1 - slowed);
@@ -184,8 +185,24 @@ static sv_rc read_layer(sv_llm *m, layer *l, int i, sv_err *err)
     if (sv_llm_vector(m, &l->ffn_norm, "blk.%d.ffn_norm.weight", i, p->n_embd, false, err) != SV_OK ||
         sv_llm_weight(m, &l->gate, "blk.%d.ffn_gate.weight", i, p->n_embd, p->n_ff, err) != SV_OK ||
         sv_llm_weight(m, &l->up, "blk.%d.ffn_up.weight", i, p->n_embd, p->n_ff, err) != SV_OK ||
-        sv_llm_weight(m, &l->down, "blk.%d.ffn_down.weight", i, p->n_ff, p->n_embd, err) != SV_OK)
+        sv_llm_weight(m, &l->down, "blk.%d.ffn_down.weight", i, p->n_ff, p->n_embd, err) != SV_OK ||
+        sv_llm_vector(m, &l->gate_bias, "blk.%d.ffn_gate.bias", i, p->n_ff, true, err) != SV_OK ||
+        sv_llm_vector(m, &l->up_bias, "blk.%d.ffn_up.bias", i, p->n_ff, true, err) != SV_OK ||
+        sv_llm_vector(m, &l->down_bias, "blk.%d.ffn_down.bias", i, p->n_embd, true, err) != SV_OK)
         return err->code;
+    return SV_OK;
+}
+
+/* In all layers, or in those that a list names. */
+static sv_rc read_window(sv_llm *m, llama *l, sv_err *err)
+{
+    int32_t window = 0;
+    const uint8_t *slides = NULL;
+    if (sv_llm_param(m, "attention.sliding_window", 0, INT32_MAX, &window, err) != SV_OK ||
+        sv_llm_by_layer(m, "attention.sliding_window_pattern", &slides, err) != SV_OK)
+        return err->code;
+    for (int32_t i = 0; i < m->info.n_layer; i++)
+        l->layers[i].window = !slides || slides[i] ? window : 0;
     return SV_OK;
 }
 
@@ -198,7 +215,7 @@ static sv_rc load(sv_llm *m, sv_err *err)
         return err->code;
     l->freqs = sv_xcalloc((size_t)m->n_rot / 2, sizeof *l->freqs);
     l->layers = sv_xcalloc((size_t)p->n_layer, sizeof *l->layers);
-    if (read_rope(m, l, err) != SV_OK || sv_llm_matrix(m, &l->token_embd, "token_embd.weight", 0, p->n_embd, p->n_vocab, err) != SV_OK ||
+    if (read_window(m, l, err) != SV_OK || read_rope(m, l, err) != SV_OK || sv_llm_matrix(m, &l->token_embd, "token_embd.weight", 0, p->n_embd, p->n_vocab, err) != SV_OK ||
         sv_llm_vector(m, &l->output_norm, "output_norm.weight", 0, p->n_embd, false, err) != SV_OK)
         return err->code;
     if (!sv_gguf_tensor(m->gguf, "output.weight"))
@@ -294,7 +311,6 @@ static void swiglu_rows(void *arg, int32_t begin, int32_t end)
 static void attention_block(const sv_llm *m, sv_llm_ws *ws, sv_pool *pool, const layer *l, pass *p)
 {
     const sv_llm_info *i = &m->info;
-    int32_t window = ((const llama *)m->weights)->window;
     p->norm = l->attn_norm;
     sv_llm_over_rows(pool, ws->n_rows, norm_rows, p);
     sv_matmul_run(pool, (sv_matmul[]){
@@ -302,7 +318,7 @@ static void attention_block(const sv_llm *m, sv_llm_ws *ws, sv_pool *pool, const
         {.w = l->k, .x = ws->h, .xq = ws->xq, .n_rows = ws->n_rows, .y = ws->k, .bias = l->k_bias},
         {.w = l->v, .x = ws->h, .xq = ws->xq, .n_rows = ws->n_rows, .y = ws->v, .bias = l->v_bias}}, 3);
     sv_llm_over_rows(pool, ws->n_rows, place_and_store_rows, p);
-    sv_attention(pool, &(sv_attn){.q = ws->q, .out = ws->att, .n_head = i->n_head, .window = window,
+    sv_attention(pool, &(sv_attn){.q = ws->q, .out = ws->att, .n_head = i->n_head, .window = l->window,
                                   .scale = 1.0f / sqrtf((float)i->head_dim), .kv = p->kv, .chunks = ws->chunks, .n_chunks = ws->n_chunks});
     if (ws->xq)
         sv_llm_over_rows(pool, ws->n_rows, quantise_att_rows, p);
@@ -314,10 +330,10 @@ static void ffn_block(sv_llm_ws *ws, sv_pool *pool, const layer *l, pass *p)
     p->norm = l->ffn_norm;
     sv_llm_over_rows(pool, ws->n_rows, norm_rows, p);
     sv_matmul_run(pool, (sv_matmul[]){
-        {.w = l->gate, .x = ws->h, .xq = ws->xq, .n_rows = ws->n_rows, .y = ws->gate},
-        {.w = l->up, .x = ws->h, .xq = ws->xq, .n_rows = ws->n_rows, .y = ws->up}}, 2);
+        {.w = l->gate, .x = ws->h, .xq = ws->xq, .n_rows = ws->n_rows, .y = ws->gate, .bias = l->gate_bias},
+        {.w = l->up, .x = ws->h, .xq = ws->xq, .n_rows = ws->n_rows, .y = ws->up, .bias = l->up_bias}}, 2);
     sv_llm_over_rows(pool, ws->n_rows, swiglu_rows, p);
-    sv_matmul_run(pool, &(sv_matmul){.w = l->down, .x = ws->gate, .xq = ws->xq, .n_rows = ws->n_rows, .y = ws->x, .add = true}, 1);
+    sv_matmul_run(pool, &(sv_matmul){.w = l->down, .x = ws->gate, .xq = ws->xq, .n_rows = ws->n_rows, .y = ws->x, .bias = l->down_bias, .add = true}, 1);
 }
 
 static void step(const sv_llm *m, sv_llm_ws *ws, sv_pool *pool)

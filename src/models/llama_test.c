@@ -172,7 +172,7 @@ static void logits_are_those_of_pytorch(void **state)
         print_message("%s: off by at most %.2g\n", set_names[k], worst);
     }
     assert_true(sv_kernels_select(NULL));
-    assert_true(json_array_size(cases) >= 6 + 9);
+    assert_true(json_array_size(cases) >= 6 + 18);
     json_decref(cases);
 }
 
@@ -379,11 +379,11 @@ static void stories260k_continues_each_known_prompt(void **state)
 
 /* --- files ---------------------------------------------------------------------------------------------------------- */
 
-static void read_f32_model(sv_buf *b)
+static void read_model(sv_buf *b, const char *path)
 {
     sv_err err = {0};
     sv_buf_init(b, 0);
-    if (sv_file_read(b, REFERENCE "llama-f32.gguf", &err) != SV_OK)
+    if (sv_file_read(b, path, &err) != SV_OK)
         fail_msg("%s", err.msg);
 }
 
@@ -429,7 +429,7 @@ static void files_with_a_wrong_tensor_are_refused_by_its_name(void **state)
 {
     sv_buf b;
     (void)state;
-    read_f32_model(&b);
+    read_model(&b, REFERENCE "llama-f32.gguf");
     char *p = after(&b, "blk.1.ffn_up.weight"); /* u32 n_dims, u64 dims[], u32 type, u64 offset */
     p[-1] = 'x';
     refused(&b, "tensor 'blk.1.ffn_up.weight' is missing");
@@ -462,7 +462,7 @@ static void files_with_a_wrong_key_are_refused_by_its_name(void **state)
     };
     sv_buf b;
     (void)state;
-    read_f32_model(&b);
+    read_model(&b, REFERENCE "llama-f32.gguf");
     for (size_t i = 0; i < SV_LEN(cases); i++) {
         char *p = after(&b, cases[i].key) + 4, old[4]; /* u32 type, then the value */
         memcpy(old, p, 4);
@@ -482,13 +482,22 @@ static void files_with_a_wrong_key_are_refused_by_its_name(void **state)
     memcpy(after(&b, "general.architecture") + 4 + 8, "llamb", 5);
     refused(&b, "architecture 'llamb' is not supported; supported: llama, qwen2, qwen3, gpt2");
     sv_buf_done(&b);
+    read_model(&b, REFERENCE "ministral.gguf"); /* whose list has a value for each of two layers */
+    char *p = after(&b, "llama.block_count") + 4;
+    poke(p, 1, 4);
+    refused(&b, "key 'llama.attention.sliding_window_pattern': 2 values for 1 layers");
+    poke(p, 2, 4);
+    p = after(&b, "llama.attention.sliding_window_pattern");
+    poke(p + 4, 0, 4);
+    refused(&b, "key 'llama.attention.sliding_window_pattern': elements of type u8, wanted bool");
+    sv_buf_done(&b);
 }
 
 static void truncated_files_are_refused(void **state)
 {
     sv_buf b;
     (void)state;
-    read_f32_model(&b);
+    read_model(&b, REFERENCE "llama-f32.gguf");
     for (size_t n = b.n - 1; n > 0; n = n > 4000 ? n * 3 / 4 : n - (n > 37 ? 37 : n)) {
         b.n = n;
         refused(&b, "");
@@ -533,7 +542,7 @@ static void a_chat_template_that_does_not_compile_leaves_raw_prompts(void **stat
         sv_buf b;
         sv_err err = {0};
         SV_AUTO(sv_llm_unrefp) sv_llm *m = NULL;
-        read_f32_model(&b);
+        read_model(&b, REFERENCE "llama-f32.gguf");
         if (cases[i].source)
             add_template(&b, cases[i].source);
         if (open_bytes(&m, &b, path, &err) != SV_OK)

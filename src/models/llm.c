@@ -148,6 +148,17 @@ sv_rc sv_llm_param(const sv_llm *m, const char *key, int64_t min, int64_t max, i
     return SV_OK;
 }
 
+sv_rc sv_llm_by_layer(const sv_llm *m, const char *key, const uint8_t **out, sv_err *err)
+{
+    char name[MAX_KEY];
+    size_t n = 0;
+    if (sv_gguf_arr_bool(m->gguf, key_of(m, name, key), out, &n, err) != SV_OK)
+        return err->code;
+    if (*out && n != (size_t)m->info.n_layer)
+        return sv_fail(err, SV_EFORMAT, "key '%s': %zu values for %d layers", name, n, m->info.n_layer);
+    return SV_OK;
+}
+
 /* --- open --------------------------------------------------------------------------------------------------------- */
 
 static void copy_text(char *dst, size_t size, sv_str s)

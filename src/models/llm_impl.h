@@ -82,6 +82,8 @@ SV_MUST sv_rc sv_llm_param(const sv_llm *m, const char *key, int64_t min, int64_
 /* A number in [min, max]; absent: *out, which is then the default; not a number there: SV_EFORMAT. */
 SV_MUST sv_rc sv_llm_number(const sv_llm *m, const char *key, double min, double max, float *out, sv_err *err);
 SV_MUST sv_rc sv_llm_text(const sv_llm *m, const char *key, sv_str *out, sv_err *err); /* absent: *out stays */
+/* An array with one bool a layer, not 0: true; absent: NULL. */
+SV_MUST sv_rc sv_llm_by_layer(const sv_llm *m, const char *key, const uint8_t **out, sv_err *err);
 bool sv_llm_has(const sv_llm *m, const char *key);
 
 /* --- for steps ---------------------------------------------------------------------------------------------------- */

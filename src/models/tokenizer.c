@@ -289,6 +289,8 @@ bool sv_tokenizer_is_eog(const sv_tokenizer *t, int32_t id)
     return id >= 0 && id < t->n_vocab && (t->eog[id / 64] >> (id % 64) & 1);
 }
 
+void sv_tokenizer_add_eog(sv_tokenizer *t, int32_t id) { sv_tok_mark_eog(t, id); }
+
 /* Can s[0..n), n < 4, still become a character? Only the second byte is special (Unicode, table 3-7). */
 static bool may_become_char(const uint8_t *s, size_t n)
 {

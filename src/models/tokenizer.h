@@ -38,6 +38,7 @@ int32_t sv_tokenizer_n_vocab(const sv_tokenizer *t);
 int32_t sv_tokenizer_bos(const sv_tokenizer *t); /* -1: none */
 int32_t sv_tokenizer_eos(const sv_tokenizer *t);
 bool sv_tokenizer_is_eog(const sv_tokenizer *t, int32_t id); /* any id that ends a generation: eos, eot, end of message */
+void sv_tokenizer_add_eog(sv_tokenizer *t, int32_t id); /* another such id; one out of range is none. Before t is shared */
 bool sv_tokenizer_adds_bos(const sv_tokenizer *t);
 
 /* Streaming decode that never splits a character: feeds one id (any value; one out of range adds nothing), appends the characters

@@ -12,11 +12,7 @@
 
 #include <cmocka.h>
 
-#include "base/file.h"
-#include "base/mem.h"
-#include "models/llm.h"
-#include "models/vocab_testing.h"
-#include "nn/reference_testing.h"
+#include "models/type_model_testing.h"
 
 /* Of the largest logit. As files have them, weights are unpacked and the sums are those of float32, in its order. Packed, activations are
  * rounded to 8 bits before each of the four products on the way from a token to its logits: each is off by 0.4 % (packed_test.c), and the
@@ -24,149 +20,20 @@
 #define TYPE_TOLERANCE 1e-5
 #define PACKED_TOLERANCE 0.05
 
-enum { N_EMBD = 256, N_KV = 64, N_VOCAB = 48, N_WORDS = N_VOCAB - 3, N_CTX = 128, MAX_TENSORS = 16 };
 enum { N_SEQS = 3, MAX_LEN = 70, N_PAGES = (MAX_LEN + SV_KV_PAGE - 1) / SV_KV_PAGE };
-
-/* --- a model file ------------------------------------------------------------------------------------------------- */
-
-/* Scales that make weights of about 0.06, as a real model of this width has. */
-static unsigned fitting_exponent(sv_type type)
-{
-    enum { N = 16 * 256 };
-    static float y[N];
-    SV_AUTO(sv_freep) uint8_t *row = sv_xcalloc(1, sv_type_bytes(type, N));
-    unsigned best = 1;
-    double best_off = INFINITY;
-    for (unsigned e = 1; e < 16; e++) {
-        double squares = 0;
-        ref_random_row(type, row, N, e, e);
-        sv_dequantize(y, type, row, N);
-        for (int i = 0; i < N; i++)
-            squares += (double)y[i] * (double)y[i] / N;
-        double off = fabs(log(sqrt(squares) / 0.06));
-        if (off < best_off)
-            best = e, best_off = off;
-    }
-    return best;
-}
-
-typedef struct matrix { const char *name; int64_t n_in, n_out; uint8_t *bytes; } matrix;
-static matrix matrices[] = {
-    {"token_embd.weight", N_EMBD, N_VOCAB, NULL},      {"output.weight", N_EMBD, N_VOCAB, NULL},     {"blk.0.attn_q.weight", N_EMBD, N_EMBD, NULL},
-    {"blk.0.attn_k.weight", N_EMBD, N_KV, NULL},       {"blk.0.attn_v.weight", N_EMBD, N_KV, NULL},  {"blk.0.attn_output.weight", N_EMBD, N_EMBD, NULL},
-    {"blk.0.ffn_gate.weight", N_EMBD, N_EMBD, NULL},   {"blk.0.ffn_up.weight", N_EMBD, N_EMBD, NULL}, {"blk.0.ffn_down.weight", N_EMBD, N_EMBD, NULL},
-};
-static const char *const norms[] = {"output_norm.weight", "blk.0.attn_norm.weight", "blk.0.ffn_norm.weight"};
-
-static void draw_weights(sv_type type)
-{
-    unsigned e = fitting_exponent(type);
-    for (size_t i = 0; i < SV_LEN(matrices); i++) {
-        matrix *m = &matrices[i];
-        m->bytes = sv_xrealloc(m->bytes, 1, sv_type_bytes(type, m->n_in * m->n_out));
-        ref_random_row(type, m->bytes, m->n_in * m->n_out, e, e);
-    }
-}
-
-static void drop_weights(void)
-{
-    for (size_t i = 0; i < SV_LEN(matrices); i++) {
-        free(matrices[i].bytes);
-        matrices[i].bytes = NULL;
-    }
-}
-
-static void put_tensor(vocab_file *f, sv_buf *data, const char *name, int64_t n_in, int64_t n_out, sv_type type, const void *bytes)
-{
-    static const uint8_t zeros[32];
-    size_t n = sv_type_bytes(type, n_in * n_out);
-    uint64_t at = data->n;
-    vocab_put_str(f, name, strlen(name));
-    vocab_put_u32(f, n_out > 1 ? 2 : 1);
-    vocab_put(f, &n_in, 8);
-    if (n_out > 1)
-        vocab_put(f, &n_out, 8);
-    vocab_put_u32(f, type);
-    vocab_put(f, &at, 8);
-    sv_buf_add(data, bytes, n);
-    sv_buf_add(data, zeros, (32 - n % 32) % 32);
-}
-
-static void put_metadata(vocab_file *f)
-{
-    static const struct { const char *key; uint32_t v; } keys[] = {
-        {"llama.context_length", N_CTX}, {"llama.embedding_length", N_EMBD}, {"llama.block_count", 1}, {"llama.feed_forward_length", N_EMBD},
-        {"llama.attention.head_count", 4}, {"llama.attention.head_count_kv", 1},
-    };
-    static vocab_word words[N_WORDS];
-    static char texts[N_WORDS][2];
-    for (int i = 0; i < N_WORDS; i++) {
-        texts[i][0] = (char)('0' + i);
-        words[i] = (vocab_word){texts[i], 0, 1};
-    }
-    vocab_str(f, "general.architecture", "llama");
-    for (size_t i = 0; i < SV_LEN(keys); i++)
-        vocab_u32(f, keys[i].key, keys[i].v);
-    vocab_key(f, "llama.attention.layer_norm_rms_epsilon", 6);
-    vocab_put(f, &(float){1e-5f}, 4);
-    vocab_spm(f, false, words, N_WORDS);
-}
-
-/* The drawn weights in `type`, or, where `plain`, what they mean as float32. */
-static sv_llm *make_model(sv_type type, bool plain)
-{
-    char path[] = "/tmp/types-test-XXXXXX";
-    vocab_file f = {.n_kv = 0};
-    static float floats[N_EMBD * N_EMBD];
-    sv_buf data, file;
-    sv_err err = {0};
-    sv_buf_init(&f.kv, 0);
-    sv_buf_init(&data, 0);
-    sv_buf_init(&file, 0);
-    put_metadata(&f);
-    for (size_t i = 0; i < SV_LEN(matrices); i++) {
-        const matrix *m = &matrices[i];
-        if (plain)
-            sv_dequantize(floats, type, m->bytes, m->n_in * m->n_out);
-        put_tensor(&f, &data, m->name, m->n_in, m->n_out, plain ? SV_F32 : type, plain ? (const void *)floats : m->bytes);
-    }
-    for (int i = 0; i < N_EMBD; i++)
-        floats[i] = 1.0f;
-    for (size_t i = 0; i < SV_LEN(norms); i++)
-        put_tensor(&f, &data, norms[i], N_EMBD, 1, SV_F32, floats);
-    const uint32_t head[] = {0x46554747, 3, SV_LEN(matrices) + SV_LEN(norms), 0, (uint32_t)f.n_kv, 0};
-    sv_buf_add(&file, head, sizeof head);
-    sv_buf_add(&file, f.kv.p, f.kv.n);
-    while (file.n % 32 != 0)
-        sv_buf_addc(&file, '\0');
-    sv_buf_add(&file, data.p, data.n);
-
-    sv_llm *model = NULL;
-    int fd = mkstemp(path);
-    assert_true(fd >= 0);
-    assert_int_equal(sv_write_all(fd, file.p, file.n, &err), SV_OK);
-    close(fd);
-    if (sv_llm_open(&model, path, &err) != SV_OK)
-        fail_msg("%s: %s", sv_type_get(type)->name, err.msg);
-    unlink(path); /* a map stays */
-    vocab_done(&f);
-    sv_buf_done(&data);
-    sv_buf_done(&file);
-    return model;
-}
 
 /* --- sequences ---------------------------------------------------------------------------------------------------- */
 
 static const int32_t lengths[N_SEQS] = {33, MAX_LEN, 5};
 
 typedef struct result {
-    float logits[N_SEQS][N_VOCAB]; /* after each sequence's last token */
+    float logits[N_SEQS][TYPE_MODEL_VOCAB]; /* after each sequence's last token */
     void *pages[N_SEQS][N_PAGES];
 } result;
 
 static int32_t token_at(int seq, int32_t pos)
 {
-    return (seq * 17 + pos * 7 + pos * pos * 3) % N_VOCAB;
+    return (seq * 17 + pos * 7 + pos * pos * 3) % TYPE_MODEL_VOCAB;
 }
 
 /* All sequences to their end: one after the other and whole (most 0), or together in chunks of at most `most` tokens of each. */
@@ -225,7 +92,7 @@ static double difference(const result *a, const result *b)
 {
     double off = 0, top = 0;
     for (int s = 0; s < N_SEQS; s++)
-        for (int i = 0; i < N_VOCAB; i++) {
+        for (int i = 0; i < TYPE_MODEL_VOCAB; i++) {
             assert_true(isfinite(a->logits[s][i]));
             off = fmax(off, fabs((double)a->logits[s][i] - (double)b->logits[s][i]));
             top = fmax(top, fabs((double)b->logits[s][i]));
@@ -244,9 +111,9 @@ static void check_type(sv_type type, bool packed)
 {
     const char *name = sv_type_get(type)->name;
     sv_err err = {0};
-    draw_weights(type);
-    SV_AUTO(sv_llm_unrefp) sv_llm *m = make_model(type, false);
-    SV_AUTO(sv_llm_unrefp) sv_llm *plain = make_model(type, true);
+    type_model_draw(type);
+    SV_AUTO(sv_llm_unrefp) sv_llm *m = type_model_new(type, false);
+    SV_AUTO(sv_llm_unrefp) sv_llm *plain = type_model_new(type, true);
     assert_string_equal(sv_llm_get_info(m)->weights, name);
     if (packed) {
         assert_int_equal(sv_llm_pack(m, &err), SV_OK);
@@ -286,7 +153,7 @@ static void every_weight_type_is_right_and_company_proof(void **state)
             n_types++;
         }
     assert_true(sv_kernels_select(NULL));
-    drop_weights();
+    type_model_drop();
     assert_int_equal(n_types, 26);
     assert_int_equal(n_packed, 8);
 }

@@ -531,6 +531,14 @@ void sv_gguf_put_str(sv_gguf *g, const char *key, sv_str v)
     s->str = (sv_str){s->owned, v.n};
 }
 
+void sv_gguf_put_bools(sv_gguf *g, const char *key, const bool *v, size_t n)
+{
+    kv *a = put_kv(g, key, KV_ARR, v, n * sizeof *v);
+    a->elem = KV_BOOL;
+    a->n = n;
+    a->items = a->owned;
+}
+
 void sv_gguf_put_tensor(sv_gguf *g, const char *name, const sv_tensor *t)
 {
     SV_ASSERT(g->n_tensors < g->max_tensors);
@@ -699,6 +707,16 @@ sv_rc sv_gguf_arr_u8(const sv_gguf *g, const char *key, const uint8_t **out, siz
 {
     const kv *v = NULL;
     if (find_array(g, key, KV_U8, KV_I8, &v, err) != SV_OK)
+        return err->code;
+    *out = v ? v->items : NULL;
+    *n_out = v ? v->n : 0;
+    return SV_OK;
+}
+
+sv_rc sv_gguf_arr_bool(const sv_gguf *g, const char *key, const uint8_t **out, size_t *n_out, sv_err *err)
+{
+    const kv *v = NULL;
+    if (find_array(g, key, KV_BOOL, KV_BOOL, &v, err) != SV_OK)
         return err->code;
     *out = v ? v->items : NULL;
     *n_out = v ? v->n : 0;

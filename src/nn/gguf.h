@@ -28,6 +28,7 @@ sv_gguf *sv_gguf_new(size_t max_keys, size_t max_tensors);
 void sv_gguf_put_i64(sv_gguf *g, const char *key, int64_t v);
 void sv_gguf_put_f32(sv_gguf *g, const char *key, float v);
 void sv_gguf_put_str(sv_gguf *g, const char *key, sv_str v);
+void sv_gguf_put_bools(sv_gguf *g, const char *key, const bool *v, size_t n); /* an array */
 void sv_gguf_put_tensor(sv_gguf *g, const char *name, const sv_tensor *t);
 sv_gguf *sv_gguf_close(sv_gguf *g);
 SV_DEFINE_AUTO(sv_gguf, sv_gguf_close)
@@ -45,6 +46,7 @@ SV_MUST sv_rc sv_gguf_arr_str(const sv_gguf *g, const char *key, const sv_str **
 SV_MUST sv_rc sv_gguf_arr_f32(const sv_gguf *g, const char *key, const float **out, size_t *n_out, sv_err *err);
 SV_MUST sv_rc sv_gguf_arr_i32(const sv_gguf *g, const char *key, const int32_t **out, size_t *n_out, sv_err *err); /* (u)int32 */
 SV_MUST sv_rc sv_gguf_arr_u8(const sv_gguf *g, const char *key, const uint8_t **out, size_t *n_out, sv_err *err); /* (u)int8 */
+SV_MUST sv_rc sv_gguf_arr_bool(const sv_gguf *g, const char *key, const uint8_t **out, size_t *n_out, sv_err *err); /* not 0: true */
 
 size_t sv_gguf_size(const sv_gguf *g);    /* in bytes, all parts together */
 size_t sv_gguf_n_parts(const sv_gguf *g); /* 1: no parts */

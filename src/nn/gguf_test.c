@@ -649,10 +649,13 @@ static void what_is_put_in_is_found(void **state)
     float f = 0;
     sv_str s = {0};
     sv_err err = {0};
-    sv_gguf *g = sv_gguf_new(3, 2);
+    const uint8_t *bools = NULL;
+    size_t n = 0;
+    sv_gguf *g = sv_gguf_new(4, 2);
     sv_gguf_put_i64(g, "i", -7);
     sv_gguf_put_f32(g, "f", 1.5f);
     sv_gguf_put_str(g, "s", SV_STR("text"));
+    sv_gguf_put_bools(g, "b", (const bool[]){true, false, true}, 3);
     sv_gguf_put_tensor(g, "a", &t);
     sv_gguf_put_tensor(g, "b", &t);
     assert_int_equal(sv_gguf_i64(g, "i", -10, 10, &i, &err), SV_OK);
@@ -662,6 +665,11 @@ static void what_is_put_in_is_found(void **state)
     assert_true(f == 1.5f);
     assert_int_equal(sv_gguf_str(g, "s", &s, &err), SV_OK);
     assert_true(sv_str_is(s, "text"));
+    assert_int_equal(sv_gguf_arr_bool(g, "b", &bools, &n, &err), SV_OK);
+    assert_true(n == 3 && bools[0] && !bools[1] && bools[2]);
+    assert_int_equal(sv_gguf_arr_bool(g, "none", &bools, &n, &err), SV_OK);
+    assert_int_equal(n, 0);
+    assert_int_equal(sv_gguf_arr_bool(g, "i", &bools, &n, &err), SV_EFORMAT);
     assert_int_equal(sv_gguf_n_tensors(g), 2);
     assert_ptr_equal(sv_gguf_tensor(g, "b"), sv_gguf_tensor_at(g, 1));
     assert_string_equal(sv_gguf_tensor(g, "b")->name, "b");

@@ -5,16 +5,20 @@
 
 Each goes to NAME.gguf and to the folder NAME/ (config.json as transformers writes it, weights, tokenizer.json), with the numbers
 that transformers computes on the same weights in families-tiny.json; llama_tiny.py says how these are made. Between them: a sliding
-window of 20 positions, which is shorter than a page; biases of q, k and v; norms of each head; YaRN; learned positions; weights in
-one file and in two; float32, float16 and bfloat16 in folders.
+window of 20 positions, which is shorter than a page, in all layers, or in the first or the last only; biases of q, k and v, and of
+everything; norms of each head; YaRN in its variants; learned positions; other activations and scales in GPT-2; weights in one file and
+in two; float32, float16 and bfloat16 in folders. For a folder, also what it answers to a message in a chat, as text.
 """
 import json
+import math
 import os
 import sys
 
+import tokenizers
 import torch
 from safetensors.torch import save_file
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
+from transformers import MinistralConfig, MinistralForCausalLM
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from llama_tiny import MARGIN, N_GREEDY, N_PROMPT, N_TOKENS, N_VOCAB, POSITIONS, TYPE_NUMBER, neighbours, pack, write_gguf
@@ -31,6 +35,15 @@ def common(**more):
                 max_position_embeddings=N_CTX, rms_norm_eps=1e-5, attn_implementation="eager") | more
 
 
+def small(**more):
+    return common(**({"hidden_size": 32, "intermediate_size": 48} | more))
+
+
+def small_gpt2(**more):
+    return GPT2Config(vocab_size=N_VOCAB, bos_token_id=1, eos_token_id=2, n_positions=N_CTX, n_embd=32, n_layer=N_LAYER, n_head=2,
+                      attn_implementation="eager", **more)
+
+
 # type: of the GGUF's matrices; dtype: of the folder's weights, which the GGUF's are made from; shards, parts: files in folder and GGUF
 MODELS = {
     "mistral": dict(arch="llama", type="BF16", dtype=torch.bfloat16, shards=1, model=MistralForCausalLM,
@@ -44,7 +57,27 @@ MODELS = {
     "gpt2": dict(arch="gpt2", type="F32", dtype=torch.float32, shards=1, model=GPT2LMHeadModel,
                  config=GPT2Config(vocab_size=N_VOCAB, bos_token_id=1, eos_token_id=2, n_positions=N_CTX, n_embd=48, n_layer=N_LAYER,
                                    n_head=HEADS, n_inner=96, attn_implementation="eager")),
+    "ministral": dict(arch="llama", type="F16", dtype=torch.float16, shards=1, model=MinistralForCausalLM,
+                      config=MinistralConfig(**small(num_key_value_heads=2, head_dim=16, sliding_window=20, rope_parameters=THETA,
+                                                     layer_types=["sliding_attention", "full_attention"]))),
+    "qwen2-window": dict(arch="qwen2", type="BF16", dtype=torch.bfloat16, shards=1, model=Qwen2ForCausalLM,
+                         config=Qwen2Config(**small(num_key_value_heads=2, use_sliding_window=True, sliding_window=20, max_window_layers=1,
+                                                    rope_parameters=YARN | {"mscale": 0.7, "mscale_all_dim": 1.3}))),
+    "qwen3-bias": dict(arch="qwen3", type="F16", dtype=torch.float16, shards=2, model=Qwen3ForCausalLM,
+                       config=Qwen3Config(**small(num_key_value_heads=2, head_dim=24, attention_bias=True, use_sliding_window=True,
+                                                  sliding_window=20, max_window_layers=0,
+                                                  rope_parameters=YARN | {"attention_factor": 1.2, "beta_fast": 16}))),
+    "llama-bias": dict(arch="llama", type="F32", dtype=torch.float32, shards=1, eos_at=9, model=LlamaForCausalLM,
+                       config=LlamaConfig(**small(num_key_value_heads=4, attention_bias=True, mlp_bias=True,
+                                                  rope_parameters=YARN | {"truncate": False}))),
+    "gpt2-gelu": dict(arch="gpt2", type="F32", dtype=torch.float32, shards=1, model=GPT2LMHeadModel,
+                      config=small_gpt2(activation_function="gelu", scale_attn_by_inverse_layer_idx=True)),
+    "gpt2-relu": dict(arch="gpt2", type="F32", dtype=torch.float16, shards=1, model=GPT2LMHeadModel,
+                      config=small_gpt2(activation_function="relu", scale_attn_weights=False)),
 }
+ONLY_FOLDERS = {"llama3",  # llama_tiny.py has made such a file
+                "llama-bias", "gpt2-gelu", "gpt2-relu"}  # no keys of GGUF say these
+CHAT_TEMPLATE = "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}"
 
 NAMES = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output",
          "input_layernorm": "attn_norm", "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
@@ -82,8 +115,16 @@ def gguf_meta(arch, c):
         if rope["rope_type"] == "yarn":
             keys |= {"rope.scaling.type": "yarn", "rope.scaling.factor": rope["factor"],
                      "rope.scaling.original_context_length": rope["original_max_position_embeddings"]}
-        if c.model_type == "mistral":
+            usual = 0.1 * math.log(rope["factor"]) + 1  # which readers multiply with
+            if "attention_factor" in rope:
+                keys |= {"rope.scaling.attn_factor": rope["attention_factor"] / usual, "rope.scaling.yarn_beta_fast": float(rope["beta_fast"])}
+            elif "mscale" in rope:
+                own, whole = (0.1 * rope[k] * math.log(rope["factor"]) + 1 for k in ("mscale", "mscale_all_dim"))
+                keys |= {"rope.scaling.attn_factor": own / whole / usual}
+        slides = [t == "sliding_attention" for t in getattr(c, "layer_types", None) or []] or [c.model_type == "mistral"]
+        if any(slides):
             keys |= {"attention.sliding_window": c.sliding_window}
+            keys |= {} if all(slides) else {"attention.sliding_window_pattern": slides}
     return meta | {f"{arch}.{k}": v for k, v in keys.items()}
 
 
@@ -112,7 +153,7 @@ def write_folder(folder, spec, state):
         json.dump(tokenizer(), f, ensure_ascii=False)
     with open(f"{folder}/tokenizer_config.json", "w") as f:
         json.dump({"bos_token": "<s>", "eos_token": "</s>", "add_bos_token": False,
-                   "chat_template": "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}"}, f, indent=1)
+                   "chat_template": CHAT_TEMPLATE}, f, indent=1)
     keys, n = sorted(state), spec["shards"]
     if n == 1:
         save_file(state, f"{folder}/model.safetensors", metadata={"format": "pt"})
@@ -153,6 +194,37 @@ def numbers(model, seed):
             "logits": [[float(f"{v:.7g}") for v in logits[i].tolist()] for i in POSITIONS]}
 
 
+def continued(model, tokens, n):
+    """Greedy, or None where two tokens were too close to tell which is first."""
+    for _ in range(n):
+        with torch.no_grad():
+            top = model(torch.tensor([tokens])).logits[0, -1].topk(2)
+        if top.values[0] - top.values[1] <= MARGIN:
+            return None
+        tokens = tokens + [top.indices[0].item()]
+    return tokens
+
+
+def chat(folder, model, spec):
+    """What the folder answers; with a generation_config.json that lets it end early where the model is one for that."""
+    t = tokenizers.Tokenizer.from_file(f"{folder}/tokenizer.json")
+    for content in ("Who are you?", "Tell me more.", "Why?", "Hello!", "What is a loom?", "And then?", "Go on.", "1 + 1?"):
+        prompt = t.encode(f"[user] {content}\n", add_special_tokens=False).ids
+        all_tokens = continued(model, prompt, N_GREEDY)
+        answer = all_tokens and all_tokens[len(prompt):]
+        if not answer or 2 in answer:
+            continue
+        if "eos_at" in spec:
+            eos = answer[spec["eos_at"]]
+            answer = answer[:answer.index(eos)]
+            if len(answer) < 4:
+                continue
+            with open(f"{folder}/generation_config.json", "w") as f:
+                json.dump({"eos_token_id": [2, eos], "temperature": 0.7, "transformers_version": "5.24.0"}, f, indent=1)
+        return {"content": content, "n_prompt": len(prompt), "n_answer": len(answer), "ended": "eos_at" in spec, "text": t.decode(answer)}
+    return None
+
+
 def build(folder, name, spec):
     c = spec["config"]
     torch.manual_seed(sum(map(ord, name)))
@@ -163,7 +235,7 @@ def build(folder, name, spec):
             p.normal_(1.0 if "norm" in key or ".ln_" in key and key.endswith("weight") else 0.0, 0.2)
             p.copy_(p.to(spec["dtype"]))
             w = p.numpy().copy()
-            conv = name == "gpt2" and w.ndim == 2 and not key.startswith("transformer.w")
+            conv = spec["arch"] == "gpt2" and w.ndim == 2 and not key.startswith("transformer.w")
             w = w.T.copy() if conv else w  # GPT-2's linear layers keep [in, out]
             n_head = 0
             if spec["arch"] == "llama":
@@ -173,13 +245,14 @@ def build(folder, name, spec):
             tensors.append((gguf_name(key), w.shape, TYPE_NUMBER[type_name], raw))
             assert (meant == (neighbours(w, n_head) if n_head else w)).all()  # GGUF and folder mean the same
             state[key] = p.to(spec["dtype"]).clone().contiguous()
-    if name == "gpt2":  # as its first files were called
+    if spec["arch"] == "gpt2":  # as its first files were called
         state = {k.removeprefix("transformer."): v for k, v in state.items()}
     write_folder(f"{folder}/{name}", spec, state)
     case = next(n for n in (numbers(model, seed) for seed in range(100)) if n)
-    if name == "llama3":  # llama_tiny.py has made such a file
-        return [{"file": name} | case]
-    return [{"file": write_parts(folder, name, gguf_meta(spec["arch"], c), tensors, spec.get("parts", 1))} | case, {"file": name} | case]
+    of_folder = {"file": name, "chat": chat(f"{folder}/{name}", model, spec)} | case
+    if name in ONLY_FOLDERS:
+        return [of_folder]
+    return [{"file": write_parts(folder, name, gguf_meta(spec["arch"], c), tensors, spec.get("parts", 1))} | case, of_folder]
 
 
 def main(folder):

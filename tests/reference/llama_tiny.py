@@ -115,8 +115,8 @@ def value(v):
         return struct.pack("<If", 6, v)
     if isinstance(v, int):
         return struct.pack("<II", 4, v)
-    kind = {str: 8, float: 6, int: 5}[type(v[0])]
-    items = b"".join(text(i) if kind == 8 else struct.pack("<f" if kind == 6 else "<i", i) for i in v)
+    kind = {str: 8, float: 6, int: 5, bool: 7}[type(v[0])]
+    items = b"".join(text(i) if kind == 8 else struct.pack({5: "<i", 6: "<f", 7: "<?"}[kind], i) for i in v)
     return struct.pack("<IIQ", 9, kind, len(v)) + items
 
 
