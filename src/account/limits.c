@@ -37,6 +37,7 @@ static const sv_limit limits[SV_N_LIMITS] = {
      "the oldest that is not deployed is forgotten"},
     {SV_LIMIT_WAIT_UNTIL_MS, "Workers", "Work of a replaced version after its last answer (`waitUntil`)", 30000, "ms", 0, 0, "30 s",
      "its process is ended"},
+    {SV_LIMIT_CRONS, "Workers", "Cron triggers of an account", 250, "", 400, 10102, "250", "refused"},
     {SV_LIMIT_EVENT_MS, "Workers", "One call of `queue()` or `scheduled()`", 900000, "ms", 0, 0, "15 minutes", "given up; a batch is retried"},
     {SV_LIMIT_WORKER_DATA_BYTES, "Workers", "Private memory of a Worker's process, of which the runtime itself takes about 560 MB and a module six times its size", MIB(1280),
      "bytes", 0, 0, "128 MB an isolate", "allocation fails in the Worker, or its process is started anew"},

@@ -35,6 +35,7 @@ typedef enum sv_limit_id {
     SV_LIMIT_BINDINGS,          /* of a version, variables included */
     SV_LIMIT_VERSIONS_KEPT,     /* of a Worker; older ones are forgotten, never those deployed */
     SV_LIMIT_WAIT_UNTIL_MS,     /* grace of a replaced version */
+    SV_LIMIT_CRONS,             /* cron triggers of an account */
     SV_LIMIT_EVENT_MS,          /* a queue() or scheduled() */
     SV_LIMIT_WORKER_DATA_BYTES, /* RLIMIT_DATA of a workerd process */
     /* static assets */

@@ -44,6 +44,7 @@
 #include "vectorize/vectorize.h"
 #include "workers/events.h"
 #include "workers/outbound.h"
+#include "workers/schedules.h"
 #include "workers/runtime.h"
 #include "workers/super.h"
 #include "workers/workers.h"
@@ -73,6 +74,7 @@ typedef struct daemon_ctx {
     sv_deliver *deliver;
     sv_r2 *r2;
     sv_r2_http r2_http;
+    sv_crons *crons;
     sv_vectorize *vectorize;
     sv_analytics *analytics;
     sv_workers *workers;
@@ -80,7 +82,8 @@ typedef struct daemon_ctx {
     sv_http *api, *bindings;
     int64_t started_ms, drain_ms;
     sv_timer *drain_limit;
-    bool deliver_ended;
+    bool events_ended;
+    int n_events;    /* of deliver and crons, those that have not ended yet */
     int n_draining;  /* servers that have not ended yet; 0 before SIGTERM */
 } daemon_ctx;
 
@@ -373,6 +376,16 @@ static sv_rc open_stores(daemon_ctx *d, const daemon_args *a, const char *run_di
                           err);
 }
 
+/* Workers are there: now they can be called. */
+static void start_events(void *arg)
+{
+    daemon_ctx *d = arg;
+    if (d->n_draining)
+        return;
+    d->deliver = sv_deliver_new(&(sv_deliver_opts){.queues = d->queues, .loop = d->loop, .jobs = d->jobs, .invoke = deliver_batch, .ctx = d});
+    d->crons = sv_crons_new(d->workers, d->runtime, d->inward, d->jobs);
+}
+
 /* On a job thread: the loop must run while Workers are declared. */
 static void declare_workers(void *arg)
 {
@@ -382,6 +395,7 @@ static void declare_workers(void *arg)
         sv_log(SV_ERROR, "workers.declare", "error='%s'", err.msg);
     if (sv_runtime_settle(d->runtime, &err) != SV_OK)
         sv_log(SV_ERROR, "workers.settle", "error='%s'", err.msg);
+    sv_loop_post(d->loop, start_events, d);
     sv_log(SV_INFO, "daemon.ready", "start_ms=%lld", (long long)(sv_mono_ms() - d->started_ms));
 }
 
@@ -392,16 +406,20 @@ static void drained(void *arg)
         sv_loop_stop(d->loop);
 }
 
-static void delivered(void *arg)
+static void drain_over(void *arg)
 {
     daemon_ctx *d = arg;
-    if (d->deliver_ended)
-        return;
-    d->deliver_ended = true;
-    drained(d);
+    if (!d->events_ended)
+        drained(d);
+    d->events_ended = true;
 }
 
-static void drain_over(void *arg) { delivered(arg); }
+static void events_drained(void *arg)
+{
+    daemon_ctx *d = arg;
+    if (--d->n_events == 0)
+        drain_over(d);
+}
 
 static void on_signal(void *arg, int fd, uint32_t events)
 {
@@ -413,14 +431,22 @@ static void on_signal(void *arg, int fd, uint32_t events)
     d->n_draining = 3; /* Workers may still be at work for waitUntil, so their bindings end as the API does */
     sv_http_drain(d->api, d->drain_ms, drained, d);
     sv_http_drain(d->bindings, d->drain_ms, drained, d);
-    sv_deliver_drain(d->deliver, delivered, d);
-    d->drain_limit = sv_timer_new(d->loop, drain_over, d); /* a batch may take minutes: what is not settled comes again */
+    if (!d->deliver) { /* it has not even begun */
+        d->events_ended = true;
+        drained(d);
+        return;
+    }
+    d->n_events = 2;
+    sv_deliver_drain(d->deliver, events_drained, d);
+    sv_crons_drain(d->crons, events_drained, d);
+    d->drain_limit = sv_timer_new(d->loop, drain_over, d); /* a handler may take minutes: what has not ended comes again */
     sv_timer_set(d->drain_limit, d->drain_ms);
 }
 
 static void close_all(daemon_ctx *d)
 {
     sv_jobs_free(d->jobs);
+    sv_crons_free(d->crons);
     sv_timer_free(d->drain_limit);
     sv_runtime_free(d->runtime);
     sv_http_free(d->api);
@@ -484,7 +510,6 @@ int sv_cmd_daemon(int argc, char **argv)
         return 1;
     }
     add_routes(&d);
-    d.deliver = sv_deliver_new(&(sv_deliver_opts){.queues = d.queues, .loop = d.loop, .jobs = d.jobs, .invoke = deliver_batch, .ctx = &d});
     int sig = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     sv_watch *w = sv_loop_watch(d.loop, sig, EPOLLIN, on_signal, &d);
     fcntl(API_FD, F_SETFD, FD_CLOEXEC);

@@ -8,7 +8,9 @@
 
 #include "account/limits.h"
 #include "http/multipart.h"
+#include "base/time.h"
 #include "workers/rest_impl.h"
+#include "workers/schedules.h"
 
 /* ---- secrets ---- */
 
@@ -417,17 +419,72 @@ static void get_account_settings(sv_req *r, void *ctx)
     sv_api_ok(r, json_pack("{s:s, s:b}", "default_usage_model", "standard", "green_compute", 0));
 }
 
-/* ---- not here yet ---- */
+/* ---- schedules ---- */
 
-static void get_schedules(sv_req *r, void *ctx)
+static void get_list(sv_req *r, void *ctx, const char *member, sv_rc (*get)(sv_workers *w, const char *key, json_t **out, sv_err *err))
 {
     sv_call c;
     sv_script s = {0};
+    sv_err err = {0};
+    json_t *list;
     if (!sv_call_begin(&c, r, ctx, 10007) || !sv_call_script(&c, &s))
         return;
+    sv_rc rc = get(c.w, s.key, &list, &err);
     sv_script_done(&s);
-    sv_api_ok(r, json_pack("{s:[]}", "schedules"));
+    if (rc != SV_OK)
+        sv_call_fail(&c, &err);
+    else
+        sv_api_ok(r, json_pack("{s:o}", member, list));
 }
+
+static void get_schedules(sv_req *r, void *ctx) { get_list(r, ctx, "schedules", sv_schedules_get); }
+static void get_runs(sv_req *r, void *ctx) { get_list(r, ctx, "runs", sv_schedules_runs); }
+
+static void put_schedules(sv_req *r, void *ctx)
+{
+    sv_call c;
+    sv_err err = {0};
+    json_t *list;
+    if (!sv_call_begin(&c, r, ctx, 10007))
+        return;
+    SV_AUTO(sv_json_decrefp) json_t *body = sv_call_json(&c);
+    if (!body)
+        return;
+    const json_t *crons = json_is_object(body) ? json_object_get(body, "body") : body; /* the SDK's older form */
+    if (sv_schedules_set(c.w, c.by.account, c.name, crons, &list, &err) != SV_OK)
+        sv_call_fail(&c, &err);
+    else
+        sv_api_ok(r, json_pack("{s:o}", "schedules", list));
+}
+
+/* A run at once, as `wrangler dev --test-scheduled` has it: of the schedule {"cron"}, or of the first. What came of it is among the runs. */
+static void run_schedule(sv_req *r, void *ctx)
+{
+    sv_call c;
+    sv_script s = {0};
+    sv_err err = {0};
+    sv_run run;
+    sv_str cron = {0};
+    SV_AUTO(sv_json_decrefp) json_t *body = NULL;
+    if (!sv_call_begin(&c, r, ctx, 10007) || !sv_call_script(&c, &s))
+        return;
+    sv_rc rc = sv_req_body(r).n ? sv_json_parse(&body, sv_req_body(r), &err) : SV_OK;
+    if (rc == SV_OK)
+        rc = sv_json_str(body, "cron", &cron, &err);
+    if (rc == SV_OK && !c.w->crons)
+        rc = sv_fail(&err, SV_EIO, "the clock does not run");
+    if (rc == SV_OK)
+        rc = sv_schedules_claim_one(c.w, s.key, cron, sv_now_ms(), &run, &err);
+    sv_script_done(&s);
+    if (rc != SV_OK) {
+        sv_call_fail(&c, &err);
+        return;
+    }
+    sv_crons_begin(c.w->crons, &run);
+    sv_api_ok(r, json_pack("{s:I, s:s, s:o}", "id", (json_int_t)run.id, "cron", run.cron, "scheduled_on", sv_json_time(run.scheduled_ms)));
+}
+
+/* ---- not here yet ---- */
 
 /* An empty list asks for nothing and is granted. */
 static void put_list(sv_req *r, void *ctx, const char *member, const char *refusal)
@@ -442,12 +499,6 @@ static void put_list(sv_req *r, void *ctx, const char *member, const char *refus
         sv_api_error(r, 400, 10021, "%s", refusal);
     else
         sv_api_ok(r, member ? json_pack("{s:[]}", member) : json_array());
-}
-
-static void put_schedules(sv_req *r, void *ctx)
-{
-    put_list(r, ctx, "schedules",
-             "Cron triggers are not in this release: the Worker is deployed, and nothing will call its scheduled()");
 }
 
 static void put_routes(sv_req *r, void *ctx)
@@ -478,10 +529,16 @@ static void refuse_zone_routes(sv_req *r, void *ctx)
         sv_api_error(r, 400, 10021, text " not in this release"); \
     }
 REFUSE(tails, "Live logs (wrangler tail) are")
-REFUSE(queues, "Queues and their consumers are")
+REFUSE(subscriptions, "Event subscriptions of queues are")
 REFUSE(workflows, "Workflows are")
 REFUSE(dispatch, "Dispatch namespaces are")
 REFUSE(r2, "R2 buckets are")
+
+static void get_no_subscriptions(sv_req *r, void *ctx)
+{
+    (void)ctx;
+    sv_api_ok_page(r, json_array(), 100);
+}
 
 void sv_settings_routes(sv_http *api, sv_workers *w)
 {
@@ -505,13 +562,15 @@ void sv_settings_routes(sv_http *api, sv_workers *w)
         {.method = "GET", .path = SV_ACCOUNT_PATH "/workers/account-settings", .fn = get_account_settings},
         {.method = "GET", .path = SV_SCRIPT_PATH "/schedules", .fn = get_schedules},
         {.method = "PUT", .path = SV_SCRIPT_PATH "/schedules", .fn = put_schedules, .max_body = body},
+        {.method = "GET", .path = SV_SCRIPT_PATH "/schedules/runs", .fn = get_runs},
+        {.method = "POST", .path = SV_SCRIPT_PATH "/schedules/run", .fn = run_schedule, .max_body = body},
         {.method = "PUT", .path = SV_SCRIPT_PATH "/routes", .fn = put_routes, .max_body = body},
         {.method = "*", .path = SV_SCRIPT_PATH "/domains/*rest", .fn = refuse_domains, .max_body = body},
         {.method = "*", .path = SV_ACCOUNT_PATH "/workers/domains/*rest", .fn = refuse_domains, .max_body = body},
         {.method = "*", .path = "/client/v4/zones/:zone/workers/routes", .fn = refuse_zone_routes, .max_body = body},
         {.method = "*", .path = SV_SCRIPT_PATH "/tails", .fn = refuse_tails, .max_body = body},
-        {.method = "*", .path = SV_ACCOUNT_PATH "/queues", .fn = refuse_queues, .max_body = body},
-        {.method = "*", .path = SV_ACCOUNT_PATH "/queues/*rest", .fn = refuse_queues, .max_body = body},
+        {.method = "GET", .path = SV_ACCOUNT_PATH "/event_subscriptions/subscriptions", .fn = get_no_subscriptions},
+        {.method = "*", .path = SV_ACCOUNT_PATH "/event_subscriptions/*rest", .fn = refuse_subscriptions, .max_body = body},
         {.method = "*", .path = SV_ACCOUNT_PATH "/workflows/*rest", .fn = refuse_workflows, .max_body = body},
         {.method = "*", .path = SV_ACCOUNT_PATH "/workers/dispatch/*rest", .fn = refuse_dispatch, .max_body = body},
         {.method = "*", .path = SV_ACCOUNT_PATH "/r2/*rest", .fn = refuse_r2, .max_body = body},

@@ -39,7 +39,13 @@ static const char *const migrations[] = {
     "CREATE TABLE subdomain (account TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE);"
     "CREATE TABLE asset_session (id TEXT PRIMARY KEY, account TEXT NOT NULL, script TEXT NOT NULL,"
     "  expires_ms INTEGER NOT NULL, manifest TEXT NOT NULL);",
-    "ALTER TABLE script ADD COLUMN events INTEGER NOT NULL DEFAULT 0;",
+    "ALTER TABLE script ADD COLUMN events INTEGER NOT NULL DEFAULT 0;"
+    "CREATE TABLE schedule (key TEXT NOT NULL, cron TEXT NOT NULL, created_ms INTEGER NOT NULL, modified_ms INTEGER NOT NULL,"
+    "  next_ms INTEGER, again INTEGER NOT NULL DEFAULT 0, kept INTEGER NOT NULL DEFAULT 1, PRIMARY KEY (key, cron)) WITHOUT ROWID;"
+    "CREATE INDEX schedule_next ON schedule (next_ms);"
+    "CREATE TABLE run (id INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL, cron TEXT NOT NULL, scheduled_ms INTEGER NOT NULL,"
+    "  started_ms INTEGER NOT NULL, ended_ms INTEGER, outcome TEXT, reason TEXT NOT NULL);"
+    "CREATE INDEX run_key ON run (key, id);",
 };
 /* clang-format on */
 
@@ -621,7 +627,8 @@ static sv_rc delete_script(sv_dbw *w, void *arg, sv_err *err)
 {
     static const char *const sqls[] = {"DELETE FROM secret WHERE version IN (SELECT id FROM version WHERE key = ?1)",
                                        "DELETE FROM version WHERE key = ?1", "DELETE FROM deployment WHERE key = ?1",
-                                       "DELETE FROM edge WHERE key = ?1", "DELETE FROM script WHERE key = ?1"};
+                                       "DELETE FROM edge WHERE key = ?1", "DELETE FROM schedule WHERE key = ?1",
+                                       "DELETE FROM run WHERE key = ?1", "DELETE FROM script WHERE key = ?1"};
     const change *c = arg;
     for (size_t i = 0; i < SV_LEN(sqls); i++)
         if (run_for_key(w, sqls[i], c->key, -1, err) != SV_OK)

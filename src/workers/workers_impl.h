@@ -2,6 +2,7 @@
  *
  *   workers.c   opening, units, what a process needs           *_rest.c   HTTP
  *   store.c     rows of DATA/workers.db                        deploy.c   a version from upload to listening process
+ *   schedules.c cron triggers and the clock                events.c    one call of queue() or scheduled()
  *   assets.c    static files of an account, upload sessions */
 #ifndef SV_WORKERS_WORKERS_IMPL_H
 #define SV_WORKERS_WORKERS_IMPL_H
@@ -21,6 +22,7 @@ struct sv_workers {
     sv_runtime *runtime;
     sv_rc (*binding_exists)(void *ctx, const char *kind, const char *id, const char *account_id, sv_err *err);
     void *ctx;           /* for binding_exists */
+    struct sv_crons *crons; /* borrowed; NULL: nothing is run by the clock (schedules.h) */
     char *root;          /* DATA/workers, absolute */
     pthread_mutex_t mu;  /* guards what follows; nothing is taken while it is held */
     pthread_cond_t cv;

@@ -15,6 +15,8 @@
 #include "account/limits.h"
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/time.h"
+#include "workers/schedules.h"
 #include "workers/workers_impl.h"
 
 static char dir[64];
@@ -482,6 +484,118 @@ static void after_kill_9_all_that_was_acknowledged_is_there(void **state)
     open_store();
 }
 
+/* ---- schedules ---- */
+
+static sv_rc set_schedules(const char *name, const char *json, json_t **out)
+{
+    SV_AUTO(sv_json_decrefp) json_t *crons = json_loads(json, 0, NULL);
+    memset(&err, 0, sizeof err);
+    return sv_schedules_set(w, me.account, name, crons, out, &err);
+}
+
+static size_t claim(int64_t at, sv_run *first)
+{
+    SV_AUTO(sv_freep) sv_run *v = NULL;
+    size_t n;
+    if (sv_schedules_claim(w, at, &v, &n, &err) != SV_OK)
+        fail_msg("%s", err.msg);
+    if (n)
+        *first = v[0];
+    return n;
+}
+
+static void schedules_are_replaced_whole_or_not_at_all(void **state)
+{
+    (void)state;
+    json_t *out = NULL;
+    sv_script s = {0};
+    assert_int_equal(deploy("timed", "export default {}", "", NULL), SV_OK);
+    assert_int_equal(set_schedules("timed", "[{\"cron\":\"0 0 1 1 *\"},{\"cron\":\"*/5 * * * *\"}]", &out), SV_OK);
+    assert_int_equal(json_array_size(out), 2);
+    json_decref(out);
+    assert_int_equal(sv_store_script(w, &s, me.account, "timed", &err), SV_OK);
+    assert_true(s.events); /* something has to call scheduled() */
+    assert_int_equal(set_schedules("timed", "[{\"cron\":\"1 * * * *\"},{\"cron\":\"61 * * * *\"}]", &out), SV_EINVAL);
+    assert_non_null(strstr(err.msg, "61"));
+    assert_int_equal(set_schedules("timed", "{}", &out), SV_EINVAL);
+    assert_int_equal(set_schedules("timed", "[7]", &out), SV_EINVAL);
+    assert_int_equal(set_schedules("nobody", "[{\"cron\":\"1 * * * *\"}]", &out), SV_ENOENT);
+    close_store();
+    open_store();
+    assert_int_equal(sv_schedules_get(w, s.key, &out, &err), SV_OK);
+    assert_int_equal(json_array_size(out), 2);
+    json_decref(out);
+    SV_AUTO(sv_buf_donep) sv_buf many;
+    sv_buf_init(&many, 0);
+    for (int i = 0; i <= sv_limit_value(SV_LIMIT_CRONS); i++)
+        sv_buf_addf(&many, "%s{\"cron\":\"%d %d * * *\"}", i ? "," : "[", i % 60, i / 60);
+    sv_buf_addc(&many, ']');
+    assert_int_equal(set_schedules("timed", sv_buf_cstr(&many), &out), SV_EINVAL);
+    assert_int_equal(err.api_code, 10102);
+    assert_int_equal(set_schedules("timed", "[]", &out), SV_OK);
+    assert_int_equal(json_array_size(out), 0);
+    json_decref(out);
+    sv_script_done(&s);
+}
+
+static void what_was_due_is_claimed_once_for_the_last_time_that_was_missed(void **state)
+{
+    (void)state;
+    json_t *out = NULL;
+    sv_run run;
+    assert_int_equal(deploy("timed", "export default {}", "", NULL), SV_OK);
+    assert_int_equal(set_schedules("timed", "[{\"cron\":\"*/5 * * * *\"}]", &out), SV_OK);
+    json_decref(out);
+    int64_t five = 300000, next = (sv_now_ms() / five + 1) * five;
+    assert_int_equal(claim(next - 1, &run), 0);
+    assert_int_equal(claim(next, &run), 1);
+    assert_int_equal(run.scheduled_ms, next);
+    assert_string_equal(run.cron, "*/5 * * * *");
+    assert_string_equal(run.name, "timed");
+    assert_int_equal(claim(next + 1000, &run), 0);
+    int64_t later = next + 40 * 86400000ll; /* forty days without us */
+    assert_int_equal(claim(later + 61000, &run), 1);
+    assert_int_equal(run.scheduled_ms, later);
+    assert_int_equal(claim(later + 62000, &run), 0);
+    assert_int_equal(claim(later + five, &run), 1);
+}
+
+static void runs_are_kept_with_their_outcomes_and_one_that_was_cut_runs_again(void **state)
+{
+    (void)state;
+    json_t *out = NULL;
+    sv_run run;
+    sv_script s = {0};
+    assert_int_equal(deploy("timed", "export default {}", "", NULL), SV_OK);
+    assert_int_equal(sv_store_script(w, &s, me.account, "timed", &err), SV_OK);
+    assert_int_equal(set_schedules("timed", "[{\"cron\":\"0 0 1 1 *\"}]", &out), SV_OK);
+    json_decref(out);
+    assert_int_equal(sv_schedules_claim_one(w, s.key, SV_STR("1 1 1 1 *"), 5, &run, &err), SV_ENOENT);
+    for (int i = 0; i < 120; i++) {
+        assert_int_equal(sv_schedules_claim_one(w, s.key, SV_STR("0 0 1 1 *"), 5000, &run, &err), SV_OK);
+        assert_int_equal(sv_schedules_end(w, run.id, "ok", &err), SV_OK);
+    }
+    assert_int_equal(sv_schedules_runs(w, s.key, &out, &err), SV_OK);
+    assert_int_equal(json_array_size(out), 100);
+    assert_string_equal(sv_json_cstr(json_array_get(out, 0), "outcome"), "ok");
+    assert_string_equal(sv_json_cstr(json_array_get(out, 0), "trigger"), "manual");
+    json_decref(out);
+    assert_int_equal(claim(1893456000000, &run), 1); /* 2030-01-01, and then the process ends */
+    assert_int_equal(sv_schedules_cut(w, &err), SV_OK);
+    int64_t was = run.scheduled_ms;
+    assert_int_equal(claim(sv_now_ms() > was ? sv_now_ms() : was, &run), 1);
+    assert_int_equal(run.scheduled_ms, was);
+    assert_int_equal(sv_schedules_cut(w, &err), SV_OK); /* again: but not for ever */
+    assert_int_equal(claim(was, &run), 0);
+    assert_int_equal(sv_schedules_runs(w, s.key, &out, &err), SV_OK);
+    assert_string_equal(sv_json_cstr(json_array_get(out, 0), "outcome"), "interrupted");
+    assert_string_equal(sv_json_cstr(json_array_get(out, 0), "trigger"), "again");
+    json_decref(out);
+    assert_int_equal(sv_deploy_delete(w, me.account, "timed", true, &err), SV_OK);
+    assert_int_equal(claim(4000000000000, &run), 0); /* its schedules went with it */
+    sv_script_done(&s);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -491,6 +605,8 @@ int main(void)
         T(a_refused_upload_leaves_nothing), T(old_versions_are_forgotten_but_never_the_deployed_one), T(deleting_takes_rows_and_files),
         T(bound_workers_are_one_unit_from_either_side), T(more_workers_than_a_process_holds_are_refused), T(assets_are_laid_out_for_each_version),
         T(paths_never_leave_the_site), T(bytes_must_be_those_of_the_manifest), T(after_kill_9_all_that_was_acknowledged_is_there),
+        T(schedules_are_replaced_whole_or_not_at_all), T(what_was_due_is_claimed_once_for_the_last_time_that_was_missed),
+        T(runs_are_kept_with_their_outcomes_and_one_that_was_cut_runs_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
