@@ -10,6 +10,9 @@
  * First start, with DATA locked against a second first start: keys, then DATA/account and DATA/token, then one transaction with both rows.
  * A crash before the commit leaves files that the next start replaces, as long as there is no account; after it nothing is missing.
  *
+ * A request of S3 brings no token but a signature made with the token's SHA-256, so that this must be known to check it: it lies in the row
+ * sealed under seal.key, bound to the row's id, and opened in the table in memory.
+ *
  * Invariants:
  *   1. Keys are made only while the database holds no account. A missing key beside accounts is an error: a new one would silently
  *      turn every token and every sealed secret into noise.
@@ -44,11 +47,14 @@ static const char *const migrations[] = {
     "CREATE UNIQUE INDEX tokens_live_name ON tokens(account_id, name) WHERE revoked_ms IS NULL;"
     "CREATE TABLE generation (n INTEGER NOT NULL);"
     "INSERT INTO generation VALUES (1);",
+    "ALTER TABLE tokens ADD COLUMN s3_secret BLOB;",
 };
 
 typedef struct table { /* inv. 2 */
     int64_t generation;
     sv_smap *by_hash;  /* 32 bytes -> sv_principal */
+    sv_smap *by_id;    /* id of a token -> sv_s3_key */
+    const uint8_t *seal_key; /* borrowed */
     sv_smap *accounts; /* id -> sv_account_info */
 } table;
 
@@ -71,8 +77,13 @@ static table *table_free(table *t)
     void *value;
     for (size_t i = 0; sv_smap_next(t->by_hash, &i, &key, &value);)
         free(value);
+    for (size_t i = 0; sv_smap_next(t->by_id, &i, &key, &value);) {
+        explicit_bzero(value, sizeof(sv_s3_key));
+        free(value);
+    }
     for (size_t i = 0; sv_smap_next(t->accounts, &i, &key, &value);)
         free(value);
+    sv_smap_free(t->by_id);
     sv_smap_free(t->by_hash);
     sv_smap_free(t->accounts);
     free(t);
@@ -86,11 +97,26 @@ static void copy_col(sv_stmt *q, int i, char *out, size_t size)
     snprintf(out, size, "%.*s", (int)s.n, s.p ? s.p : "");
 }
 
+/* A secret that does not open (another seal.key) is no secret: S3 refuses the key, everything else goes on. */
+static void load_secret(table *t, const sv_principal *who, sv_str sealed)
+{
+    SV_AUTO(sv_buf_donep) sv_buf plain;
+    sv_err why = {0};
+    sv_buf_init(&plain, 4096);
+    if (sealed.n == 0 || sv_open_sealed(&plain, t->seal_key, sv_str_of(who->token_id), sealed, &why) != SV_OK || plain.n != 64)
+        return;
+    sv_s3_key *k = sv_xnew0(sv_s3_key);
+    k->who = *who;
+    memcpy(k->secret, plain.p, 64);
+    explicit_bzero(plain.p, plain.n);
+    free(sv_smap_put(t->by_id, sv_str_of(who->token_id), k));
+}
+
 static sv_rc load_tokens(sv_dbw *r, table *t, sv_err *err)
 {
     bool row = false;
     SV_AUTO(sv_stmt_donep) sv_stmt q = {0};
-    if (sv_stmt_prep(&q, r, "SELECT hash, account_id, id, name FROM tokens WHERE revoked_ms IS NULL", err) != SV_OK)
+    if (sv_stmt_prep(&q, r, "SELECT hash, account_id, id, name, s3_secret FROM tokens WHERE revoked_ms IS NULL", err) != SV_OK)
         return err->code;
     while (sv_stmt_step(&q, &row, err) == SV_OK) {
         if (!row)
@@ -101,6 +127,7 @@ static sv_rc load_tokens(sv_dbw *r, table *t, sv_err *err)
         copy_col(&q, 2, p->token_id, sizeof p->token_id);
         copy_col(&q, 3, p->name, sizeof p->name);
         free(sv_smap_put(t->by_hash, hash, p));
+        load_secret(t, p, sv_col_str(&q, 4));
     }
     return err->code;
 }
@@ -147,6 +174,8 @@ static sv_rc reload(sv_accounts *a, sv_err *err)
 {
     SV_AUTO(table_freep) table *t = sv_xnew0(table);
     t->by_hash = sv_smap_new();
+    t->by_id = sv_smap_new();
+    t->seal_key = a->seal_key;
     t->accounts = sv_smap_new();
     if (sv_db_read(a->db, load_table, t, err) != SV_OK)
         return err->code;
@@ -222,10 +251,23 @@ typedef struct new_token {
     const char *account_id, *name;
     char text[64], id[33];
     uint8_t hash[32];
+    sv_buf sealed; /* the secret of S3 */
     bool first; /* its account is made with it */
 } new_token;
 
-static void token_make(new_token *t)
+/* The secret of S3 that belongs to a token, sealed for its row. */
+static sv_rc seal_secret(const sv_accounts *a, sv_str token, const char *id, sv_buf *out, sv_err *err)
+{
+    uint8_t sum[32];
+    char hex[65];
+    sv_sha256(sum, token.p, token.n);
+    sv_hex(hex, sum, sizeof sum);
+    sv_rc rc = sv_seal(out, a->seal_key, sv_str_of(id), sv_str_of(hex), err);
+    explicit_bzero(hex, sizeof hex);
+    return rc;
+}
+
+static sv_rc token_make(new_token *t, sv_err *err)
 {
     uint8_t bytes[TOKEN_BYTES];
     SV_AUTO(sv_buf_donep) sv_buf b;
@@ -237,6 +279,8 @@ static void token_make(new_token *t)
     memcpy(t->text, b.p, b.n + 1);
     sv_random_hex(t->id, ID_BYTES);
     sv_hmac_sha256(t->hash, t->a->token_key, KEY_BYTES, t->text, b.n);
+    sv_buf_init(&t->sealed, 4096);
+    return seal_secret(t->a, sv_buf_str(&b), t->id, &t->sealed, err);
 }
 
 static sv_rc insert_account(sv_dbw *w, const char *id, sv_err *err)
@@ -280,13 +324,14 @@ static sv_rc insert_token(sv_dbw *w, void *arg, sv_err *err)
         return sv_fail(err, SV_ELIMIT, "%lld live tokens, at most %lld: revoke one", (long long)live,
                        (long long)sv_limit_value(SV_LIMIT_TOKENS));
     SV_AUTO(sv_stmt_donep) sv_stmt q = {0};
-    if (sv_stmt_prep(&q, w, "INSERT INTO tokens VALUES (?1, ?2, ?3, ?4, ?5, NULL)", err) != SV_OK)
+    if (sv_stmt_prep(&q, w, "INSERT INTO tokens (id, account_id, name, hash, created_ms, s3_secret) VALUES (?1, ?2, ?3, ?4, ?5, ?6)", err) != SV_OK)
         return err->code;
     sv_bind_cstr(&q, 1, t->id);
     sv_bind_cstr(&q, 2, t->account_id);
     sv_bind_cstr(&q, 3, t->name);
     sv_bind_blob(&q, 4, t->hash, sizeof t->hash);
     sv_bind_i64(&q, 5, sv_now_ms());
+    sv_bind_blob(&q, 6, t->sealed.p, t->sealed.n);
     sv_rc rc = sv_stmt_run(&q, err);
     if (rc == SV_ECONFLICT)
         return sv_fail(err, rc, "a live token is named '%s': revoke it, or choose another name", t->name);
@@ -303,10 +348,67 @@ static sv_rc first_start(sv_accounts *a, const char *dir, sv_err *err)
 {
     sv_random_hex(a->first_id, ID_BYTES);
     new_token t = {.a = a, .account_id = a->first_id, .name = "first", .first = true};
-    token_make(&t);
-    if (write_file(dir, "account", a->first_id, err) != SV_OK || write_file(dir, "token", t.text, err) != SV_OK)
+    sv_rc rc = token_make(&t, err);
+    if (rc == SV_OK)
+        rc = write_file(dir, "account", a->first_id, err);
+    if (rc == SV_OK)
+        rc = write_file(dir, "token", t.text, err);
+    if (rc == SV_OK)
+        rc = sv_db_write(a->db, insert_token, &t, err);
+    sv_buf_done(&t.sealed);
+    return rc;
+}
+
+/* ---- tokens of releases that knew no S3: the one in DATA/token can be had ---- */
+
+typedef struct old_token { uint8_t hash[32]; char id[33]; sv_buf sealed; } old_token;
+
+static sv_rc find_without_secret(sv_dbw *r, void *arg, sv_err *err)
+{
+    old_token *t = arg;
+    bool row = false;
+    SV_AUTO(sv_stmt_donep) sv_stmt q = {0};
+    if (sv_stmt_prep(&q, r, "SELECT id FROM tokens WHERE hash = ?1 AND s3_secret IS NULL", err) != SV_OK)
         return err->code;
-    return sv_db_write(a->db, insert_token, &t, err);
+    sv_bind_blob(&q, 1, t->hash, sizeof t->hash);
+    if (sv_stmt_step(&q, &row, err) != SV_OK)
+        return err->code;
+    if (row)
+        copy_col(&q, 0, t->id, sizeof t->id);
+    return SV_OK;
+}
+
+static sv_rc set_secret(sv_dbw *w, void *arg, sv_err *err)
+{
+    const old_token *t = arg;
+    SV_AUTO(sv_stmt_donep) sv_stmt q = {0};
+    if (sv_stmt_prep(&q, w, "UPDATE tokens SET s3_secret = ?2 WHERE id = ?1", err) != SV_OK)
+        return err->code;
+    sv_bind_cstr(&q, 1, t->id);
+    sv_bind_blob(&q, 2, t->sealed.p, t->sealed.n);
+    return sv_stmt_run(&q, err) == SV_OK ? raise_generation(w, err) : err->code;
+}
+
+static sv_rc give_first_secret(sv_accounts *a, const char *dir, sv_err *err)
+{
+    old_token t = {0};
+    sv_err why = {0};
+    SV_AUTO(sv_buf_donep) sv_buf text;
+    SV_AUTO(sv_freep) char *path = sv_xasprintf("%s/token", dir);
+    sv_buf_init(&text, 4096);
+    if (sv_file_read(&text, path, &why) != SV_OK)
+        return SV_OK; /* somebody took it away: good */
+    sv_str token = sv_str_trim(sv_buf_str(&text));
+    sv_hmac_sha256(t.hash, a->token_key, KEY_BYTES, token.p, token.n);
+    sv_rc rc = sv_db_read(a->db, find_without_secret, &t, err);
+    if (rc != SV_OK || !t.id[0])
+        return rc;
+    sv_buf_init(&t.sealed, 4096);
+    rc = seal_secret(a, token, t.id, &t.sealed, err);
+    if (rc == SV_OK)
+        rc = sv_db_write(a->db, set_secret, &t, err);
+    sv_buf_done(&t.sealed);
+    return rc;
 }
 
 static sv_rc open_files(sv_accounts *a, const char *dir, sv_err *err)
@@ -324,7 +426,7 @@ static sv_rc open_files(sv_accounts *a, const char *dir, sv_err *err)
     bool first = a->first_id[0] == '\0';
     if (load_key(a->token_key, dir, "token.key", first, err) != SV_OK || load_key(a->seal_key, dir, "seal.key", first, err) != SV_OK)
         return err->code;
-    return first ? first_start(a, dir, err) : SV_OK;
+    return first ? first_start(a, dir, err) : give_first_secret(a, dir, err);
 }
 
 sv_rc sv_accounts_open(sv_accounts **out, const char *data_dir, sv_err *err)
@@ -383,6 +485,16 @@ sv_rc sv_accounts_check(sv_accounts *a, sv_str authorization, sv_principal *out,
     return p ? SV_OK : sv_fail(err, SV_EINVAL, "unknown or revoked token");
 }
 
+sv_rc sv_accounts_s3_key(sv_accounts *a, sv_str token_id, sv_s3_key *out, sv_err *err)
+{
+    pthread_rwlock_rdlock(&a->lock);
+    const sv_s3_key *k = token_id.n == 32 ? sv_smap_get(a->table->by_id, token_id) : NULL;
+    if (k)
+        *out = *k;
+    pthread_rwlock_unlock(&a->lock);
+    return k ? SV_OK : sv_fail(err, SV_ENOENT, "no access key of that id");
+}
+
 bool sv_accounts_find(sv_accounts *a, sv_str account_id, sv_account_info *out)
 {
     pthread_rwlock_rdlock(&a->lock);
@@ -421,9 +533,12 @@ sv_rc sv_token_create(sv_accounts *a, const char *account_id, const char *name, 
     if (!sv_accounts_exists(a, sv_str_of(account_id)))
         return sv_fail(err, SV_ENOENT, "no account '%.40s'", account_id);
     new_token t = {.a = a, .account_id = account_id, .name = name};
-    token_make(&t);
-    if (sv_db_write(a->db, insert_token, &t, err) != SV_OK)
-        return err->code;
+    sv_rc rc = token_make(&t, err);
+    if (rc == SV_OK)
+        rc = sv_db_write(a->db, insert_token, &t, err);
+    sv_buf_done(&t.sealed);
+    if (rc != SV_OK)
+        return rc;
     sv_err later = {0}; /* the token is made and this is its only chance to be told; the watch thread tries the load again */
     if (reload(a, &later) != SV_OK)
         sv_log(SV_WARN, "account.reload", "error='%s' again_in_ms=%d", later.msg, POLL_MS);

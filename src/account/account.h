@@ -26,6 +26,10 @@ SV_DEFINE_AUTO(sv_accounts, sv_accounts_close)
 typedef struct sv_principal { char account_id[33]; char token_id[33]; char name[64]; } sv_principal;
 /* authorization: the header's value ("Bearer ..."). SV_ENOENT: absent or malformed header; SV_EINVAL: unknown or revoked token. */
 SV_MUST sv_rc sv_accounts_check(sv_accounts *a, sv_str authorization, sv_principal *out, sv_err *err);
+/* Of S3: the access key's id is a token's id, its secret the SHA-256 of the token in hex. It is kept sealed under seal.key, and found here for
+ * the check of a signature. SV_ENOENT: no live token of that id, or one that an older release made and that nobody has shown since. */
+typedef struct sv_s3_key { sv_principal who; char secret[65]; } sv_s3_key; /* the caller wipes it */
+SV_MUST sv_rc sv_accounts_s3_key(sv_accounts *a, sv_str token_id, sv_s3_key *out, sv_err *err);
 typedef struct sv_account_info { char id[33]; char name[64]; int64_t created_ms; } sv_account_info;
 bool sv_accounts_find(sv_accounts *a, sv_str account_id, sv_account_info *out); /* false: no such account; out may be NULL */
 static inline bool sv_accounts_exists(sv_accounts *a, sv_str account_id) { return sv_accounts_find(a, account_id, NULL); }

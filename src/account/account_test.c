@@ -1,5 +1,5 @@
 /* Tests of account.h: first start, check, tokens of this and of another process, and what a data directory may have suffered. */
-#include "account/account.h"
+#include "account/account.c"
 
 #include <fcntl.h>
 #include <setjmp.h>
@@ -182,6 +182,67 @@ static void tokens_are_created_listed_and_revoked(void **state)
     assert_null(strstr(text, token)); /* never shown again */
     json_decref(all);
     sv_accounts_close(a);
+}
+
+static void assert_s3_key(sv_accounts *a, const char *token, const char *id)
+{
+    sv_s3_key k = {0};
+    sv_err err = {0};
+    uint8_t sum[32];
+    char hex[65];
+    sv_sha256(sum, token, strlen(token));
+    sv_hex(hex, sum, sizeof sum);
+    assert_int_equal(sv_accounts_s3_key(a, sv_str_of(id), &k, &err), SV_OK);
+    assert_string_equal(k.secret, hex);
+    assert_string_equal(k.who.token_id, id);
+    assert_string_equal(k.who.account_id, sv_accounts_first_id(a));
+}
+
+static sv_rc forget_secrets(sv_dbw *w, void *arg, sv_err *err)
+{
+    (void)arg;
+    SV_AUTO(sv_stmt_donep) sv_stmt q = {0};
+    return sv_stmt_prep(&q, w, "UPDATE tokens SET s3_secret = NULL", err) == SV_OK ? sv_stmt_run(&q, err) : err->code;
+}
+
+static void a_token_is_an_access_key_of_s3_too(void **state)
+{
+    (void)state;
+    char dir[128], first[64], token[64], id[33];
+    sv_principal who;
+    sv_s3_key k;
+    sv_err err = {0};
+    snprintf(dir, sizeof dir, "%s", fresh());
+    sv_accounts *a = must_open(dir);
+    file_of(dir, "token", first, sizeof first);
+    assert_int_equal(check(a, first, &who), SV_OK);
+    assert_s3_key(a, first, who.token_id);
+    assert_int_equal(sv_token_create(a, sv_accounts_first_id(a), "another", token, id, &err), SV_OK);
+    assert_s3_key(a, token, id);
+    assert_int_equal(sv_accounts_s3_key(a, SV_STR("0123456789abcdef0123456789abcdef"), &k, &err), SV_ENOENT);
+    assert_int_equal(sv_accounts_s3_key(a, SV_STR("x"), &k, &err), SV_ENOENT);
+    assert_int_equal(sv_token_revoke(a, id, &err), SV_OK);
+    assert_int_equal(sv_accounts_s3_key(a, sv_str_of(id), &k, &err), SV_ENOENT);
+    assert_int_equal(sv_db_write(a->db, forget_secrets, NULL, &err), SV_OK); /* a data directory of a release without S3 */
+    sv_accounts_close(a);
+    a = must_open(dir);
+    assert_s3_key(a, first, who.token_id);
+    sv_accounts_close(a);
+    char *files[] = {"account.db", "account.db-wal"}; /* the secret lies there sealed */
+    uint8_t sum[32];
+    char hex[65];
+    sv_sha256(sum, first, strlen(first));
+    sv_hex(hex, sum, sizeof sum);
+    for (size_t i = 0; i < SV_LEN(files); i++) {
+        SV_AUTO(sv_freep) char *path = sv_xasprintf("%s/%s", dir, files[i]);
+        SV_AUTO(sv_buf_donep) sv_buf b;
+        sv_buf_init(&b, 0);
+        if (sv_file_exists(path)) {
+            assert_int_equal(sv_file_read(&b, path, &err), SV_OK);
+            assert_null(memmem(b.p, b.n, hex, 64));
+            assert_null(memmem(b.p, b.n, sum, 32));
+        }
+    }
 }
 
 static void names_and_numbers_of_tokens_are_bounded(void **state)
@@ -390,6 +451,7 @@ int main(void)
         cmocka_unit_test(files_are_for_the_owner_alone_and_hold_no_token_but_one),
         cmocka_unit_test(wrong_headers_and_wrong_tokens_are_told_apart),
         cmocka_unit_test(tokens_are_created_listed_and_revoked),
+        cmocka_unit_test(a_token_is_an_access_key_of_s3_too),
         cmocka_unit_test(names_and_numbers_of_tokens_are_bounded),
         cmocka_unit_test(revoked_tokens_do_not_pile_up),
         cmocka_unit_test(what_another_process_changes_is_known_within_two_seconds),

@@ -15,7 +15,7 @@ static int create(sv_accounts *a, const char *name, sv_err *err)
     if (sv_token_create(a, sv_accounts_first_id(a), name, token, id, err) != SV_OK)
         return sv_cmd_fail(err);
     printf("%s\n", token);
-    fprintf(stderr, "token %s (%s) made; it is shown only this once\n", id, name);
+    fprintf(stderr, "token %s (%s) made; it is shown only this once\nS3: access key id %s, secret access key: printf %%s TOKEN | sha256sum\n", id, name, id);
     return 0;
 }
 

@@ -156,8 +156,9 @@ static sv_rc load_small(sv_dbw *r, get_arg *a, bool *found, sv_err *err)
     if (sv_stmt_prep(&q, r, "SELECT bytes, iv FROM small WHERE id = ?1", err) != SV_OK)
         return err->code;
     sv_bind_i64(&q, 1, a->obj.id);
-    if (sv_stmt_step(&q, found, err) != SV_OK || !*found)
-        return *found ? SV_OK : err->code;
+    sv_rc rc = sv_stmt_step(&q, found, err);
+    if (rc != SV_OK || !*found)
+        return rc;
     sv_str bytes = sv_col_str(&q, 0), iv = sv_col_str(&q, 1);
     sv_r2_reader *b = a->body;
     if ((int64_t)bytes.n != a->obj.size)
