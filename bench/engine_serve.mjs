@@ -26,7 +26,7 @@ function stream({ port, host, target, headers, body }) {
     const text = JSON.stringify(body);
     const r = http.request({ host: '127.0.0.1', port, method: 'POST', path: target, agent: false,
       headers: { host: host ?? `localhost:${port}`, 'content-type': 'application/json', 'content-length': Buffer.byteLength(text), ...headers } }, (res) => {
-      let rest = '', head = '', n_tokens = 0, n_prompt = 0;
+      let rest = '', head = '', n_tokens = 0, n_prompt = 0, n_cached = 0;
       res.setEncoding('utf8');
       res.on('data', (d) => {
         const now = performance.now();
@@ -38,11 +38,12 @@ function stream({ port, host, target, headers, body }) {
           const e = JSON.parse(event.slice(6));
           n_tokens = e.usage?.completion_tokens ?? e.tokens_predicted ?? n_tokens;
           n_prompt = e.usage?.prompt_tokens ?? n_prompt;
+          n_cached = e.usage?.prompt_tokens_details?.cached_tokens ?? n_cached;
           if (e.response || (e.content !== undefined && !e.stop)) at.push(now);
         }
       });
       res.on('error', fail);
-      res.on('end', () => (res.statusCode === 200 && at.length ? done({ first: at[0] - start, gaps: at.slice(1).map((t, i) => t - at[i]), total: performance.now() - start, n_tokens, n_prompt })
+      res.on('end', () => (res.statusCode === 200 && at.length ? done({ first: at[0] - start, gaps: at.slice(1).map((t, i) => t - at[i]), total: performance.now() - start, n_tokens, n_prompt, n_cached })
         : fail(new Error(`${target}: ${res.statusCode} ${head.slice(0, 300)}`))));
     });
     r.on('error', fail);
@@ -129,16 +130,21 @@ export async function serve(file, at, { dir, peer, quick }) {
   }
 }
 
-// 32 requests that begin with the same 1,000 tokens.
+// 32 requests that begin with the same 1,000 tokens: one after the other, each with a token of its own, beside prompts of that token alone;
+// then 32 at once.
 async function shared_prompt(ours, at) {
-  const system = letters(1000), one = [], later = [];
-  const first = await ours.ask(system + letters(8), 8);
+  const system = letters(1000), own = () => String.fromCharCode(97 + Math.floor(random() * 26)), one = [], later = [];
+  const first = await ours.ask(system + own(), 32);
   for (let i = 1; i < 32; i++) {
-    one.push((await ours.ask(letters(1), 8)).first);
-    later.push((await ours.ask(system + letters(8), 8)).first);
+    one.push((await ours.ask(own(), 32)).first);
+    later.push((await ours.ask(system + own(), 32)).first);
   }
   report(`shared prompt of 1,000 tokens/first request/${at}`, 'ms', first.first);
   report(`shared prompt of 1,000 tokens/31 later/${at}`, 'ms', later, { peers: { 'prompt of 1 token': one }, lower: true, goal: 'goal: ratio 1.2 at most' });
+  const others = letters(1000), begin = performance.now();
+  const all = await Promise.all(Array.from({ length: 32 }, (_, i) => ours.ask(others + letters(2 + i % 3), 32)));
+  const cached = all.reduce((n, x) => n + x.n_cached, 0), read = all.reduce((n, x) => n + x.n_prompt, 0);
+  report(`shared prompt of 1,000 tokens/32 at once, all/${at}`, 'ms', performance.now() - begin, { note: `${read - cached} of ${read} prompt tokens computed` });
 }
 
 // ---- starts ----

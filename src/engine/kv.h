@@ -46,7 +46,11 @@ void sv_kv_close(sv_kv *kv, sv_kv_seq *seq); /* lets go of everything; all zeros
 /* How many pages from the start of tokens[0..n) are kept, whole pages only; *n_idle of them are cached, so taking them makes none of
  * them room for others. */
 int32_t sv_kv_match(const sv_kv *kv, const char *tenant, const int32_t *tokens, int32_t n, int32_t *n_idle);
-void sv_kv_attach(sv_kv *kv, sv_kv_seq *seq, const int32_t *tokens, int32_t n); /* gives those to a sequence without pages */
+/* Gives those to a sequence, beyond what it has of them; pages of its own in their places are free again (both hold the same bits). */
+void sv_kv_attach(sv_kv *kv, sv_kv_seq *seq, const int32_t *tokens, int32_t n);
+/* tokens[0..n) come next, after the sequence's last page, and all its pages are kept ones. Where a kept page goes on from there with some of
+ * them, adds a page with a copy of it: its first positions, as many as are returned, are theirs. 0: none does, or there is no room. */
+int32_t sv_kv_copy(sv_kv *kv, sv_kv_seq *seq, const int32_t *tokens, int32_t n);
 
 /* Adds a page, 64-byte aligned, with anything in it. SV_ELIMIT: all are used by sequences; SV_ENOMEM: the system has no memory. */
 SV_MUST sv_rc sv_kv_grow(sv_kv *kv, sv_kv_seq *seq, sv_err *err);

@@ -165,6 +165,79 @@ static void the_least_recently_read_goes_first_and_ends_before_beginnings(void *
     assert_int_equal(sv_kv_match(kv, "t", a, 2 * P, &n_idle), 1);
 }
 
+static void a_text_that_leaves_in_the_middle_of_a_page_gets_a_copy_of_its_beginning(void **state)
+{
+    (void)state;
+    SV_AUTO(sv_kv_freep) sv_kv *kv = sv_kv_new(BYTES, BYTES * 6);
+    int32_t a[3 * P], b[3 * P], c[3 * P];
+    sv_kv_seq seq;
+    some_tokens(a, 3, 1, 3, 0);
+    memcpy(b, a, sizeof a);
+    memcpy(c, a, sizeof a);
+    for (int32_t i = P + 7; i < 3 * P; i++) /* from the 8th place of the second page on */
+        b[i] = 5000 + i;
+    for (int32_t i = P + 20; i < 3 * P; i++)
+        c[i] = 9000 + i;
+    visit(kv, "t", a, 3);
+    visit(kv, "t", b, 3);
+    open_seq(kv, &seq, "t", 3);
+    sv_kv_attach(kv, &seq, c, 3 * P);
+    assert_int_equal(seq.n_pages, 1);
+    assert_int_equal(sv_kv_copy(kv, &seq, c + P, 2 * P), 20); /* a's, not the newer b's 7 */
+    assert_true(seq.n_pages == 2 && seq.n_kept == 1);
+    assert_memory_equal(seq.page[1], a + P, BYTES);
+    sv_kv_close(kv, &seq);
+    open_seq(kv, &seq, "t", 3);
+    sv_kv_attach(kv, &seq, c, 3 * P);
+    assert_int_equal(sv_kv_copy(kv, &seq, c + P, 5), 5); /* no more than is asked */
+    sv_kv_close(kv, &seq);
+    open_seq(kv, &seq, "other", 3);
+    assert_int_equal(sv_kv_copy(kv, &seq, c, 3 * P), 0); /* another tenant's are nobody's business */
+    assert_int_equal(seq.n_pages, 0);
+    sv_kv_close(kv, &seq);
+}
+
+static void a_copy_is_made_even_of_the_page_that_would_go_next(void **state)
+{
+    (void)state;
+    SV_AUTO(sv_kv_freep) sv_kv *kv = sv_kv_new(BYTES, BYTES * 2);
+    int32_t a[P], c[P];
+    sv_kv_seq seq, full;
+    sv_err err = {0};
+    some_tokens(a, 1, 1, 1, 0);
+    memcpy(c, a, sizeof a);
+    c[9] = 77;
+    visit(kv, "t", a, 1);
+    open_seq(kv, &full, "t", 1);
+    assert_int_equal(sv_kv_grow(kv, &full, &err), SV_OK); /* now only a's page could make room */
+    open_seq(kv, &seq, "t", 1);
+    assert_int_equal(sv_kv_copy(kv, &seq, c, P), 0); /* and that is read while it is copied: no room */
+    assert_int_equal(seq.n_pages, 0);
+    sv_kv_close(kv, &full);
+    assert_int_equal(sv_kv_copy(kv, &seq, c, P), 9);
+    assert_memory_equal(seq.page[0], a, BYTES);
+    sv_kv_close(kv, &seq);
+}
+
+static void pages_of_its_own_give_way_to_the_same_ones_of_another(void **state)
+{
+    (void)state;
+    SV_AUTO(sv_kv_freep) sv_kv *kv = sv_kv_new(BYTES, BYTES * 6);
+    int32_t a[3 * P];
+    sv_kv_seq late;
+    sv_err err = {0};
+    some_tokens(a, 3, 1, 3, 0);
+    open_seq(kv, &late, "t", 3);
+    assert_int_equal(sv_kv_grow(kv, &late, &err), SV_OK); /* it has begun to read */
+    visit(kv, "t", a, 3);
+    sv_kv_attach(kv, &late, a, 3 * P);
+    assert_true(late.n_pages == 3 && late.n_kept == 3);
+    assert_memory_equal(late.page[0], a, BYTES);
+    assert_int_equal(sv_kv_get_stats(kv).n_used, 3);
+    sv_kv_close(kv, &late);
+    assert_int_equal(sv_kv_get_stats(kv).n_cached, 3);
+}
+
 static void a_budget_below_a_page_is_one_page(void **state)
 {
     (void)state;
@@ -225,6 +298,9 @@ int main(void)
         cmocka_unit_test(readers_share_one_page_and_it_stays_while_one_reads),
         cmocka_unit_test(the_same_page_is_kept_once),
         cmocka_unit_test(the_least_recently_read_goes_first_and_ends_before_beginnings),
+        cmocka_unit_test(a_text_that_leaves_in_the_middle_of_a_page_gets_a_copy_of_its_beginning),
+        cmocka_unit_test(a_copy_is_made_even_of_the_page_that_would_go_next),
+        cmocka_unit_test(pages_of_its_own_give_way_to_the_same_ones_of_another),
         cmocka_unit_test(a_budget_below_a_page_is_one_page),
         cmocka_unit_test(no_memory_for_a_page_is_told_and_costs_nothing),
         cmocka_unit_test(a_crowd_reads_only_what_its_tokens_say),

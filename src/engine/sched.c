@@ -55,7 +55,7 @@ typedef struct seq {
     uint64_t start;   /* virtual time */
     int32_t *tokens;  /* [n_max] */
     int32_t n_prompt, n_tokens, n_max, n_done; /* inv. 1 */
-    int32_t n_cached; /* prompt tokens that were in the cache when it was admitted first */
+    int32_t n_cached; /* prompt tokens that it found in the cache, before it was ever preempted */
     int32_t n_plan;   /* rows in this step */
     int32_t place;    /* in active[], in this step */
     sv_kv_seq kv;     /* empty in the queue */
@@ -67,6 +67,7 @@ typedef struct seq {
     int32_t n_untold; /* tokens since the last on_text */
     sv_buf probs;     /* of those, packed */
     bool ended, preempted; /* preempted: to be swept back into the queue */
+    bool resumed;     /* was preempted once */
 } seq;
 
 typedef struct tenant {
@@ -338,17 +339,19 @@ static bool has_room(const sv_sched *s, const seq *q)
     return s->n_active == 0 || n_pages_for(q->n_tokens) - n_kept + n_idle <= left;
 }
 
-/* Takes what the cache has of it. */
+/* Takes what the cache has of it: at its admission, and again as it reads, since who came with the same beginning may have computed it by now. */
 static void attach(sv_sched *s, seq *q)
 {
+    int32_t before = q->n_done;
     sv_kv_attach(s->kv, &q->kv, q->tokens, n_reusable(q));
-    q->n_done = q->kv.n_kept * SV_KV_PAGE;
-    if (q->preempted) {
-        q->preempted = false;
-        return;
+    if (q->n_done < q->kv.n_kept * SV_KV_PAGE)
+        q->n_done = q->kv.n_kept * SV_KV_PAGE;
+    if (q->kv.n_pages == q->kv.n_kept)
+        q->n_done += sv_kv_copy(s->kv, &q->kv, q->tokens + q->n_done, n_reusable(q) - q->n_done);
+    if (!q->resumed) { /* else it may have computed them itself */
+        q->n_cached += q->n_done - before;
+        s->count.hits += q->n_done - before;
     }
-    q->n_cached = q->n_done;
-    s->count.hits += q->n_done;
 }
 
 static void admit(sv_sched *s)
@@ -359,6 +362,7 @@ static void admit(sv_sched *s)
             break;
         dequeue(s, at);
         s->now = q->start > s->now ? q->start : s->now;
+        q->preempted = false;
         sv_err err = {0};
         if (equip(s, q, &err) == SV_OK) {
             attach(s, q);
@@ -376,6 +380,7 @@ static void requeue(sv_sched *s, seq *q)
     free(q->logits);
     q->logits = NULL;
     q->n_done = 0;
+    q->resumed = true;
     q->next = s->queue;
     s->queue = q;
     if (!q->next)
@@ -480,6 +485,9 @@ static void find_pages(sv_sched *s)
 static void plan(sv_sched *s)
 {
     s->n_chunks = s->n_out = s->n_rows = 0;
+    for (int32_t i = 0; i < s->n_active; i++)
+        if (n_rest(s->active[i]) > 1)
+            attach(s, s->active[i]);
     share_rows(s);
     find_pages(s);
     for (int32_t i = 0; i < s->n_active; i++) {

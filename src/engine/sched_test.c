@@ -368,6 +368,56 @@ static void the_next_turn_of_a_conversation_finds_its_history(void **state)
     close_sched();
 }
 
+/* The same first n tokens for all, then one of its own. */
+static void ask_after(asked *a, const char *tenant, int n, int own)
+{
+    sv_err err = {0};
+    int32_t tokens[N_CTX] = {1};
+    for (int i = 1; i < n; i++)
+        tokens[i] = 3 + i * 31 % 150;
+    tokens[n] = 3 + own;
+    *a = (asked){0};
+    assert_int_equal(sv_sched_add(sched, &(sv_sched_req){.tenant = tenant, .tokens = tokens, .n_tokens = n + 1, .max_tokens = 20, .cancel = &a->cancel, .arg = a}, &err), SV_OK);
+}
+
+static void a_beginning_that_many_share_is_read_once(void **state)
+{
+    (void)state;
+    enum { N = 6, SHARED = 90 };
+    asked alone[N] = {0}, a[N] = {0};
+    sv_sched_stats s;
+    for (int i = 0; i < N; i++) {
+        open_sched(&(sv_sched_opts){0});
+        ask_after(&alone[i], "a", SHARED, i);
+        run();
+        close_sched();
+    }
+    /* One after the other: two pages and what the third has of it, to the last token. */
+    open_sched(&(sv_sched_opts){0});
+    for (int i = 0; i < N; i++) {
+        ask_after(&a[i], "a", SHARED, i);
+        run();
+        assert_int_equal(a[i].usage.cached_tokens, i == 0 ? 0 : SHARED);
+        assert_string_equal(sv_buf_cstr(&a[i].text), sv_buf_cstr(&alone[i].text));
+    }
+    sv_sched_get_stats(sched, &s);
+    assert_int_equal(s.rows, SHARED + N * 20); /* a token of its own each, and 19 of its text */
+    close_sched();
+    done(a, N);
+    /* All at once: who comes later finds what the first has read meanwhile. */
+    open_sched(&(sv_sched_opts){.max_rows = 32});
+    for (int i = 0; i < N; i++)
+        ask_after(&a[i], "a", SHARED, i);
+    run();
+    sv_sched_get_stats(sched, &s);
+    assert_true(s.rows < 2 * SHARED + N * (20 + SV_KV_PAGE));
+    for (int i = 0; i < N; i++)
+        assert_string_equal(sv_buf_cstr(&a[i].text), sv_buf_cstr(&alone[i].text));
+    close_sched();
+    done(a, N);
+    done(alone, N);
+}
+
 static void what_cannot_be_served_is_refused_at_once(void **state)
 {
     (void)state;
@@ -454,6 +504,7 @@ int main(void)
         cmocka_unit_test(what_is_canceled_ends_before_the_next_step_and_gives_its_pages_back),
         cmocka_unit_test(when_pages_run_out_the_youngest_pauses_and_nobody_notices),
         cmocka_unit_test(the_next_turn_of_a_conversation_finds_its_history),
+        cmocka_unit_test(a_beginning_that_many_share_is_read_once),
         cmocka_unit_test(what_cannot_be_served_is_refused_at_once),
         cmocka_unit_test(a_stop_of_the_scheduler_ends_all_with_its_reason),
         cmocka_unit_test(a_crowd_is_served_and_leaves_nothing_behind),
