@@ -53,7 +53,7 @@ static void lay_out(const sv_whisper *m, sv_whisper_ws *ws, carve *c)
 {
     const sv_whisper_info *i = &m->info;
     size_t d = (size_t)i->n_audio_state, f = sizeof(float);
-    size_t rows = (size_t)(i->n_audio_ctx > i->n_text_ctx ? i->n_audio_ctx : i->n_text_ctx);
+    size_t rows = (size_t)(i->n_audio_ctx > i->n_text_ctx ? i->n_audio_ctx : i->n_text_ctx) + 2 * SV_WHISPER_SEQS;
     size_t n_ff = (size_t)(i->n_audio_ff > i->n_text_ff ? i->n_audio_ff : i->n_text_ff);
     size_t n_wide = (size_t)i->n_audio_ctx * 3 * (d > 2 * (size_t)i->n_mels ? d : 2 * (size_t)i->n_mels);
     ws->page_floats = floats_of_layer(i->n_audio_head, i->n_audio_state);
@@ -315,33 +315,38 @@ static void self_attention(const sv_whisper *m, sv_whisper_ws *ws, sv_pool *pool
     sv_matmul_run(pool, &(sv_matmul){.w = a->o.w, .x = ws->att, .n_rows = n, .y = ws->x, .bias = a->o.b, .add = true}, 1);
 }
 
-/* How the rows of the first chunk look at the states: q times k, scaled. Keys lie transposed in their pages. */
-static void look(const sv_whisper *m, const sv_whisper_ws *ws, const float *keys, int32_t head, int32_t n_rows, float *out)
+/* q times k, scaled, of the first chunk's rows. Keys lie transposed in their pages. */
+static void look_at(const sv_whisper *m, const sv_whisper_ws *ws, const float *keys, int32_t head, int32_t n_rows, float *out)
 {
-    int32_t n_head = m->info.n_text_head, dim = m->info.n_audio_state / n_head;
+    int32_t n_head = m->info.n_text_head, dim = m->info.n_audio_state / n_head, n_ctx = m->info.n_audio_ctx;
     float scale = scale_of(m, n_head);
     for (int32_t r = 0; r < n_rows; r++) {
         const float *q = ws->q + (int64_t)r * m->info.n_audio_state + (int64_t)head * dim;
-        for (int32_t s = 0; s < m->info.n_audio_ctx; s++) {
-            const float *k = keys + (size_t)(s / SV_KV_PAGE) * ws->page_floats + (size_t)head * (size_t)dim * SV_KV_PAGE + s % SV_KV_PAGE;
-            float sum = 0;
+        for (int32_t s = 0; s < n_ctx; s += SV_KV_PAGE) {
+            const float *k = keys + (size_t)(s / SV_KV_PAGE) * ws->page_floats + (size_t)head * (size_t)dim * SV_KV_PAGE;
+            float sum[SV_KV_PAGE] = {0};
             for (int32_t i = 0; i < dim; i++)
-                sum += q[i] * k[(size_t)i * SV_KV_PAGE];
-            out[(int64_t)r * m->info.n_audio_ctx + s] = sum * scale;
+                for (int32_t c = 0; c < SV_KV_PAGE; c++)
+                    sum[c] += q[i] * k[i * SV_KV_PAGE + c];
+            for (int32_t c = 0; c < SV_KV_PAGE && s + c < n_ctx; c++)
+                out[(int64_t)r * n_ctx + s + c] = sum[c] * scale;
         }
     }
 }
 
-static void cross_attention(const sv_whisper *m, sv_whisper_ws *ws, sv_pool *pool, const sv_whisper_chunk *chunks, int32_t i_layer, float *heads)
+static void cross_attention(const sv_whisper *m, sv_whisper_ws *ws, sv_pool *pool, const sv_whisper_chunk *chunks, int32_t i_layer,
+                            const sv_whisper_look *look)
 {
     const wsp_attn *a = &m->text[i_layer].cross;
     int32_t n = ws->n_rows, n_head = m->info.n_text_head, n_ctx = m->info.n_audio_ctx;
     float *base = ws->cross_pages + (size_t)i_layer * ws->n_audio_pages * ws->page_floats;
     normed(m, ws, pool, &a->norm, n);
     sv_matmul_run(pool, &(sv_matmul){.w = a->q.w, .x = ws->h, .n_rows = n, .y = ws->q, .bias = a->q.b}, 1);
-    for (int32_t i = 0; heads && i < m->n_align; i++)
-        if (m->align[i].layer == i_layer)
-            look(m, ws, base, m->align[i].head, chunks[0].n_tokens, heads + (int64_t)i * chunks[0].n_tokens * n_ctx);
+    for (int32_t i = 0; look && i < m->n_align; i++)
+        if (m->align[i].layer == i_layer) {
+            look_at(m, ws, base, m->align[i].head, chunks[0].n_tokens, look->scores);
+            look->on_head(look->arg, look->scores);
+        }
     for (size_t i = 0; i < ws->n_audio_pages; i++)
         ws->pages[i] = base + i * ws->page_floats;
     for (int32_t r = 0; r < n; r++)
@@ -354,22 +359,27 @@ static void cross_attention(const sv_whisper *m, sv_whisper_ws *ws, sv_pool *poo
 static void logits(const sv_whisper *m, sv_whisper_ws *ws, sv_pool *pool, const sv_whisper_chunk *chunks, int32_t n_chunks)
 {
     int64_t d = m->info.n_audio_state;
-    float *y[SV_WHISPER_SEQS];
+    float *y[2 * SV_WHISPER_SEQS];
     int32_t row = 0, n = 0;
     normed(m, ws, pool, &m->text_norm, ws->n_rows);
     for (int32_t c = 0; c < n_chunks; row += chunks[c++].n_tokens) {
-        if (chunks[c].all)
-            sv_matmul_run(pool, &(sv_matmul){.w = m->token_embd, .x = ws->h + row * d, .n_rows = chunks[c].n_tokens, .y = chunks[c].all}, 1);
-        if (!chunks[c].logits)
-            continue;
-        memcpy(ws->att + n * d, ws->h + (row + chunks[c].n_tokens - 1) * d, (size_t)d * sizeof *ws->att);
-        y[n++] = chunks[c].logits;
+        const sv_whisper_chunk *k = &chunks[c];
+        if (k->all)
+            sv_matmul_run(pool, &(sv_matmul){.w = m->token_embd, .x = ws->h + row * d, .n_rows = k->n_tokens, .y = k->all}, 1);
+        if (k->at_logits) {
+            memcpy(ws->att + n * d, ws->h + (row + k->i_at) * d, (size_t)d * sizeof *ws->att);
+            y[n++] = k->at_logits;
+        }
+        if (k->logits) {
+            memcpy(ws->att + n * d, ws->h + (row + k->n_tokens - 1) * d, (size_t)d * sizeof *ws->att);
+            y[n++] = k->logits;
+        }
     }
     if (n > 0)
         sv_matmul_run(pool, &(sv_matmul){.w = m->token_embd, .x = ws->att, .n_rows = n, .y_rows = y}, 1);
 }
 
-void sv_whisper_decode(const sv_whisper *m, sv_whisper_ws *ws, sv_pool *pool, const sv_whisper_chunk *chunks, int32_t n_chunks, float *heads)
+void sv_whisper_decode(const sv_whisper *m, sv_whisper_ws *ws, sv_pool *pool, const sv_whisper_chunk *chunks, int32_t n_chunks, const sv_whisper_look *look)
 {
     SV_ASSERT(n_chunks > 0 && n_chunks <= SV_WHISPER_SEQS);
     ws->n_rows = 0;
@@ -385,7 +395,7 @@ void sv_whisper_decode(const sv_whisper *m, sv_whisper_ws *ws, sv_pool *pool, co
     sv_llm_over_rows(pool, ws->n_rows, embed_rows, &(pass){.m = m, .ws = ws});
     for (int32_t i = 0; i < m->info.n_text_layer; i++) {
         self_attention(m, ws, pool, chunks, n_chunks, i);
-        cross_attention(m, ws, pool, chunks, i, heads);
+        cross_attention(m, ws, pool, chunks, i, look);
         feed_forward(m, ws, pool, &m->text[i], ws->n_rows, m->info.n_text_ff);
     }
     logits(m, ws, pool, chunks, n_chunks);

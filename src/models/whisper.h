@@ -75,12 +75,19 @@ const float *sv_whisper_states(const sv_whisper_ws *ws); /* [n_audio_ctx][n_audi
 typedef struct sv_whisper_chunk {
     const int32_t *tokens;
     int32_t n_tokens, pos, seq;
-    float *logits;   /* [n_vocab] of the last token; or NULL */
-    float *all;      /* [n_tokens][n_vocab]; or NULL */
+    float *logits;    /* [n_vocab] of the last token; or NULL */
+    float *at_logits; /* [n_vocab] of token i_at; or NULL */
+    int32_t i_at;
+    float *all;       /* [n_tokens][n_vocab]; or NULL */
 } sv_whisper_chunk;
-/* One pass over the weights. The sum of n_tokens is at most n_text_ctx, and so is pos + n_tokens; ids are in range (asserted).
- * heads: or NULL; float32 [n_align][n_tokens of the first chunk][n_audio_ctx]: how its tokens looked at the sound, before the softmax. */
-void sv_whisper_decode(const sv_whisper *m, sv_whisper_ws *ws, sv_pool *pool, const sv_whisper_chunk *chunks, int32_t n_chunks, float *heads);
+/* How the tokens of the first chunk look at the sound, before the softmax: one call for each of the heads that follow it in time. */
+typedef struct sv_whisper_look {
+    void (*on_head)(void *arg, float *scores); /* [n_tokens][n_audio_ctx]: the caller's, to change too */
+    void *arg;
+    float *scores;
+} sv_whisper_look;
+/* One pass over the weights. The sum of n_tokens is at most n_text_ctx, and so is pos + n_tokens; ids are in range (asserted). look: or NULL. */
+void sv_whisper_decode(const sv_whisper *m, sv_whisper_ws *ws, sv_pool *pool, const sv_whisper_chunk *chunks, int32_t n_chunks, const sv_whisper_look *look);
 int32_t sv_whisper_n_align(const sv_whisper *m); /* heads that follow the sound in time */
 /* Sequence `to` becomes what `from` is, of its first n_tokens. */
 void sv_whisper_copy_seq(const sv_whisper *m, sv_whisper_ws *ws, int32_t to, int32_t from, int32_t n_tokens);

@@ -20,7 +20,7 @@
 #include "base/map.h"
 #include "models/whisper_impl.h"
 
-enum { MAGIC = 0x67676d6c, MAX_WORDS = 1 << 20, MAX_WORD = 512, MAX_TENSORS = 1 << 16, MAX_NAME = 128, MAX_JSON = 64 << 20 };
+enum { MAGIC = 0x67676d6c, MAX_WORDS = 1 << 20, MAX_WORD = 512, MAX_TENSORS = 4096, MAX_NAME = 128, MAX_JSON = 64 << 20 };
 
 typedef struct reader { const uint8_t *p; size_t n, at; } reader;
 

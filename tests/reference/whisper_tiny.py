@@ -194,14 +194,16 @@ def transcripts(w):
         dict(k=5, n=150000, options=dict(language="en", hallucination_silence_threshold=0.4)), dict(k=6, n=20000, options=dict(language="de")),
         dict(k=7, n=40000, options=dict(language="en", no_speech_threshold=0.001)), dict(k=8, n=500, options=dict(language="en")),
         dict(k=9, n=160000, options=dict(language="en")), dict(k=10, n=160000, options=dict(language="zh")),
+        dict(k=11, n=100000, options=dict(language="en", beam_size=5)), dict(k=12, n=70000, options=dict(beam_size=2, initial_prompt="a word", task="translate")),
+        dict(k=13, n=100000, options=dict(language="es", beam_size=8)), dict(k=14, n=100000, options=dict(language="de", word_timestamps=False)),
     ], []
     for c in cases:
-        options = dict(dict(no_speech_threshold=0.6), **c["options"])
-        r = w.transcribe(sound(c["n"], c["k"]).astype(np.float32) / 32768, temperature=0, word_timestamps=True, verbose=None, fp16=False, **options)
+        options = dict(dict(no_speech_threshold=0.6, word_timestamps=True), **c["options"])
+        r = w.transcribe(sound(c["n"], c["k"]).astype(np.float32) / 32768, temperature=0, verbose=None, fp16=False, **options)
         for s in r["segments"]:
             for key in ("avg_logprob", "no_speech_prob", "start", "end", "compression_ratio"):
                 s[key] = float(f"{s[key]:.8g}")
-            s["words"] = [[x["word"], float(f"{x['start']:.8g}"), float(f"{x['end']:.8g}"), float(f"{x['probability']:.8g}")] for x in s["words"]]
+            s["words"] = [[x["word"], float(f"{x['start']:.8g}"), float(f"{x['end']:.8g}"), float(f"{x['probability']:.8g}")] for x in s.get("words", [])]
         out.append(dict(c, language=r["language"], text=r["text"], segments=r["segments"]))
     return out
 
