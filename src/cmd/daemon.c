@@ -220,6 +220,7 @@ static void add_routes(daemon_ctx *d)
     sv_d1_rest_routes(d->api, d->d1_http);
     sv_d1_binding_routes(d->bindings, d->d1_http);
     d->sets[0] = (sv_graphql_set){.name = "d1AnalyticsAdaptiveGroups", .rows = sv_d1_analytics, .ctx = d->d1_http};
+    d->sets[1] = (sv_graphql_set){.name = "r2StorageAdaptiveGroups", .rows = sv_r2_analytics, .ctx = &d->r2_http};
     d->graphql = (sv_graphql){.sets = d->sets, .account_of = account_of};
     sv_graphql_routes(d->api, &d->graphql);
     sv_kvs_rest_routes(d->api, &d->kv_http);

@@ -13,4 +13,7 @@ void sv_r2_binding_routes(sv_http *s, sv_r2_http *h); /* /r2, with the bucket in
 void sv_r2_rest_routes(sv_http *s, sv_r2_http *h);    /* /client/v4/accounts/:account/r2/..., and its event_notifications */
 void sv_r2_s3_routes(sv_http *s, sv_r2_http *h);      /* /s3/ACCOUNT/...; requests are authenticated here, by their signature */
 
+/* Rows of the data set r2StorageAdaptiveGroups (http/graphql.h); ctx is the sv_r2_http. */
+json_t *sv_r2_analytics(void *ctx, const char *account_id, const json_t *variables);
+
 #endif

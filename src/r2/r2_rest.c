@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/time.h"
 #include "http/api.h"
+#include "http/graphql.h"
 #include "r2/r2_call.h"
 #include "r2/r2_impl.h"
 #include "r2/r2_rules.h"
@@ -208,31 +209,18 @@ static void get_metrics(sv_req *r, void *ctx)
         sv_api_ok(r, json_pack("{s:o, s:o}", "standard", usage_json(&t.of[0]), "infrequentAccess", usage_json(&t.of[1])));
 }
 
-/* What wrangler asks of /graphql for `r2 bucket info`: the size of one bucket now. */
-static void get_graphql(sv_req *r, void *ctx)
+/* The size of one bucket now, which is what `wrangler r2 bucket info` asks for. */
+json_t *sv_r2_analytics(void *ctx, const char *account_id, const json_t *variables)
 {
     sv_r2_http *h = ctx;
     sv_err err = {0};
     sv_r2_usage u = {0};
     char now[32];
-    SV_AUTO(sv_json_decrefp) json_t *body = NULL;
-    const char *q = body_of(r, &body, &err) == SV_OK ? sv_json_cstr(body, "query") : NULL;
-    const char *name = sv_json_cstr(json_object_get(json_object_get(body, "variables"), "filter"), "bucketName");
-    if (!q || !strstr(q, "r2StorageAdaptiveGroups") || !name) {
-        sv_req_send(r, 400, "application/json",
-                    SV_STR("{\"data\":null,\"errors\":[{\"message\":\"this server answers r2StorageAdaptiveGroups of one bucket only; /metrics has its counters\"}]}"));
-        return;
-    }
+    if (sv_r2_bucket_usage(h->r2, sv_str_of(account_id), sv_graphql_find(variables, "bucketName"), SV_R2_CLASS_OF_BUCKET, &u, &err) != SV_OK)
+        return NULL;
     sv_iso8601_ms(now, sv_now_ms());
-    json_t *groups = json_array();
-    if (sv_r2_bucket_usage(h->r2, account_of(r), sv_str_of(name), SV_R2_CLASS_OF_BUCKET, &u, &err) == SV_OK)
-        json_array_append_new(groups, json_pack("{s:{s:I, s:I, s:I}, s:{s:s}}", "max", "objectCount", (json_int_t)u.n_objects, "payloadSize", (json_int_t)u.n_bytes,
-                                                "metadataSize", (json_int_t)u.metadata_bytes, "dimensions", "datetime", now));
-    SV_AUTO(sv_json_decrefp) json_t *all = json_pack("{s:{s:{s:[{s:o}]}}, s:n}", "data", "viewer", "accounts", "r2StorageAdaptiveGroups", groups, "errors");
-    SV_AUTO(sv_buf_donep) sv_buf out;
-    sv_buf_init(&out, 0);
-    sv_json_add_value(&out, all);
-    sv_req_send(r, 200, "application/json", sv_buf_str(&out));
+    return json_pack("[{s:{s:I, s:I, s:I}, s:{s:s}}]", "max", "objectCount", (json_int_t)u.n_objects, "payloadSize", (json_int_t)u.n_bytes, "metadataSize",
+                     (json_int_t)u.metadata_bytes, "dimensions", "datetime", now);
 }
 
 /* ---- settings; in the pool ---- */
@@ -708,7 +696,6 @@ void sv_r2_rest_routes(sv_http *s, sv_r2_http *h)
         {.method = "DELETE", .path = BASE "/buckets/:bucket", .fn = delete_bucket, .flags = SV_ROUTE_JOB},
         {.method = "GET", .path = BASE "/metrics", .fn = get_metrics, .flags = SV_ROUTE_JOB},
         {.method = "POST", .path = BASE "/temp-access-credentials", .fn = refuse_temp, .max_body = MAX_JSON},
-        {.method = "POST", .path = "/client/v4/graphql", .fn = get_graphql, .max_body = MAX_JSON, .flags = SV_ROUTE_JOB},
         {.method = "PUT", .path = BASE "/buckets/:bucket/cors", .fn = put_cors, .max_body = MAX_JSON, .flags = SV_ROUTE_JOB},
         {.method = "GET", .path = BASE "/buckets/:bucket/cors", .fn = get_cors, .flags = SV_ROUTE_JOB},
         {.method = "DELETE", .path = BASE "/buckets/:bucket/cors", .fn = delete_cors, .flags = SV_ROUTE_JOB},
