@@ -4,7 +4,7 @@
 #   make run        that, and serve with the default model and the examples deployed (LISTEN=..., DATA=...)
 #   make test       everything: units, sanitizers, fuzz targets, real clients. The last line counts
 #   make soak      kills and power cuts under writers, ROUNDS=200 of each
-#   make bench      benchmarks; bench-engine, bench-serve, bench-vec run a part (bench/run.mjs says which there are)
+#   make bench      benchmarks; bench-engine, bench-serve, bench-store, bench-vec run a part (bench/run.mjs says which there are)
 
 LISTEN ?= 127.0.0.1:8787
 DATA ?= data

@@ -1,6 +1,8 @@
 /* load.c - a load driver: N keep-alive connections, one request in flight on each, over TCP or unix sockets
  *
  *   load unix:PATH|PORT HOST TARGET CONNECTIONS SECONDS         requests: prints {"rps":..,"p50_us":..,"p99_us":..,"errors":..}
+ *   load unix:PATH|PORT file PATH CONNECTIONS SECONDS           the same with the requests of a file, in turn: each is a line with its length, and
+ *                                                              that many bytes; HTTP or Redis's protocol
  *   load unix:PATH|PORT HOST TARGET echo CHUNKS                 one streamed POST: writes a chunk, waits until it has come back, again;
  *                                                              prints {"p50_us":..,"p99_us":..} of the round trips
  *
@@ -24,8 +26,10 @@
 enum { MAX_SAMPLES = 4 << 20 };
 
 typedef struct connection { int fd; size_t got; int64_t sent_us; } connection;
+typedef struct requests { sv_str *v; size_t n, next; } requests;
 
 static int64_t *samples;
+static char status[12]; /* how the first answer began; another beginning is an error */
 static size_t n_samples;
 
 static int by_value(const void *a, const void *b)
@@ -63,9 +67,14 @@ static void send_all(int fd, const char *p, size_t n)
     }
 }
 
-/* Length of the whole answer whose first bytes are in `text`, from its Content-Length; 0: the head is not whole yet. */
+/* Length of the whole answer whose first bytes are in `text`, from its Content-Length, or as Redis counts; 0: the head is not whole yet. */
 static size_t answer_length(const char *text)
 {
+    const char *line = strstr(text, "\r\n");
+    if (line && text[0] == '+')
+        return (size_t)(line + 2 - text);
+    if (line && text[0] == '$' && text[1] != '-')
+        return (size_t)(line + 2 - text) + (size_t)atoll(text + 1) + 2;
     const char *end = strstr(text, "\r\n\r\n");
     if (!end)
         return 0;
@@ -77,12 +86,12 @@ static size_t answer_length(const char *text)
     return (size_t)(end + 4 - text) + (size_t)atoll(length + 15);
 }
 
-static size_t first_answer(const char *address, const char *request)
+static size_t first_answer(const char *address, sv_str request)
 {
     static char text[1 << 20];
     size_t n = 0, length = 0;
     int fd = connect_to(address);
-    send_all(fd, request, strlen(request));
+    send_all(fd, request.p, request.n);
     while (length == 0 || n < length) {
         ssize_t k = read(fd, text + n, sizeof text - 1 - n);
         if (k <= 0) {
@@ -92,6 +101,7 @@ static size_t first_answer(const char *address, const char *request)
         text[n += (size_t)k] = 0;
         length = answer_length(text);
     }
+    memcpy(status, text, text[0] == 'H' ? sizeof status : 1);
     close(fd);
     return length;
 }
@@ -103,9 +113,15 @@ static void print_latencies(void)
            (long long)(n_samples ? samples[n_samples * 99 / 100] : 0));
 }
 
-static int run_requests(const char *address, const char *request, int n_connections, double seconds)
+static void send_next(int fd, requests *r)
 {
-    size_t length = first_answer(address, request), request_n = strlen(request);
+    sv_str s = r->v[r->next++ % r->n];
+    send_all(fd, s.p, s.n);
+}
+
+static int run_requests(const char *address, requests *r, int n_connections, double seconds)
+{
+    size_t length = first_answer(address, r->v[0]);
     int epoll = epoll_create1(0);
     connection *all = sv_xcalloc((size_t)n_connections, sizeof *all);
     int64_t errors = 0, answers = 0;
@@ -114,7 +130,7 @@ static int run_requests(const char *address, const char *request, int n_connecti
         struct epoll_event e = {.events = EPOLLIN, .data.ptr = &all[i]};
         epoll_ctl(epoll, EPOLL_CTL_ADD, all[i].fd, &e);
         all[i].sent_us = sv_mono_us();
-        send_all(all[i].fd, request, request_n);
+        send_next(all[i].fd, r);
     }
     int64_t start = sv_mono_us(), end = start + (int64_t)(seconds * 1e6), now = start;
     static char sink[1 << 16];
@@ -125,6 +141,10 @@ static int run_requests(const char *address, const char *request, int n_connecti
         for (int i = 0; i < n; i++) {
             connection *c = events[i].data.ptr;
             ssize_t k = read(c->fd, sink, sizeof sink);
+            if (c->got == 0 && k >= (ssize_t)sizeof status && memcmp(sink, status, status[0] == 'H' ? sizeof status : 1) != 0) {
+                fprintf(stderr, "after %lld answers one is another: %.200s\n", (long long)answers, sink);
+                return 1;
+            }
             if (k <= 0) {
                 errors++;
                 close(c->fd);
@@ -141,7 +161,7 @@ static int run_requests(const char *address, const char *request, int n_connecti
                 c->got = 0;
             }
             c->sent_us = now;
-            send_all(c->fd, request, request_n);
+            send_next(c->fd, r);
         }
     }
     printf("{\"rps\":%.0f,\"n\":%lld,\"errors\":%lld,", (double)answers * 1e6 / (double)(now - start), (long long)answers, (long long)errors);
@@ -178,16 +198,44 @@ static int run_echo(const char *address, const char *host, const char *target, i
     return 0;
 }
 
+static requests read_requests(const char *path)
+{
+    requests r = {0};
+    sv_map map;
+    sv_err err = {0};
+    if (sv_map_open(&map, path, &err) != SV_OK) {
+        fprintf(stderr, "%s\n", err.msg);
+        exit(1);
+    }
+    for (size_t at = 0; at < map.n;) {
+        const char *p = (const char *)map.p + at, *line = memchr(p, '\n', map.n - at);
+        size_t n = line ? (size_t)atoll(p) : 0;
+        if (n == 0 || n > map.n - at - (size_t)(line + 1 - p)) {
+            fprintf(stderr, "%s: no request at byte %zu\n", path, at);
+            exit(1);
+        }
+        r.v = sv_xrealloc(r.v, r.n + 1, sizeof *r.v);
+        r.v[r.n++] = (sv_str){line + 1, n};
+        at += (size_t)(line + 1 - p) + n;
+    }
+    return r;
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 6) {
-        fprintf(stderr, "usage: load unix:PATH|PORT HOST TARGET CONNECTIONS SECONDS | ... echo CHUNKS\n");
+        fprintf(stderr, "usage: load unix:PATH|PORT HOST TARGET CONNECTIONS SECONDS | ... file PATH CONNECTIONS SECONDS | ... HOST TARGET echo CHUNKS\n");
         return 2;
     }
     samples = sv_xcalloc(MAX_SAMPLES, sizeof *samples);
     if (strcmp(argv[4], "echo") == 0)
         return run_echo(argv[1], argv[2], argv[3], atoi(argv[5]));
+    if (strcmp(argv[2], "file") == 0) {
+        requests all = read_requests(argv[3]);
+        return run_requests(argv[1], &all, atoi(argv[4]), atof(argv[5]));
+    }
     char request[1024];
     snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nhost: %s\r\n\r\n", argv[3], argv[2]);
-    return run_requests(argv[1], request, atoi(argv[4]), atof(argv[5]));
+    sv_str text = sv_str_of(request);
+    return run_requests(argv[1], &(requests){.v = &text, .n = 1}, atoi(argv[4]), atof(argv[5]));
 }

@@ -71,9 +71,9 @@ export function write_files(dir, files) {
 // ---- HTTP ----
 
 // One request on a connection of its own. Resolves at the head: {status, reason, headers, stream, text(), json(), close()}.
-export function request({ port, method = 'GET', path: target = '/', host, headers = {}, body, agent = false, limit_ms = 60_000 }) {
+export function request({ port, socketPath, method = 'GET', path: target = '/', host, headers = {}, body, agent = false, limit_ms = 60_000 }) {
   return new Promise((done, fail) => {
-    const r = http.request({ host: '127.0.0.1', port, method, path: target, agent,
+    const r = http.request({ ...(socketPath ? { socketPath } : { host: '127.0.0.1', port }), method, path: target, agent,
       headers: { host: host ?? `localhost:${port}`, ...(body !== undefined && !headers['content-length'] && typeof body.pipe !== 'function'
         ? { 'content-length': Buffer.byteLength(body) } : {}), ...headers } });
     r.setTimeout(limit_ms, () => r.destroy(new Error(`no answer from ${host ?? ''}${target} within ${limit_ms} ms`)));
