@@ -271,7 +271,8 @@ static sv_rc add_imported(load_arg *a, sv_stmt *q, sv_err *err)
     f.has_template = sv_col_i64(q, 10) != 0;
     copy_col(kind, sizeof kind, q, 12);
     f.dim = (int32_t)sv_col_i64(q, 13);
-    f.cls_pooling = sv_col_i64(q, 14) != 0;
+    f.cls_pooling = sv_col_i64(q, 14) == 1;
+    f.last_pooling = sv_col_i64(q, 14) == 2;
     if (!sv_model_kind_named(kind, &f.kind) || !(task = sv_task_of_kind(f.kind)))
         return sv_fail(err, SV_EFORMAT, "model %s is a %s: a newer release of this program imported it", id, kind);
     SV_AUTO(sv_freep) char *path = sv_xasprintf("%s/%s", a->c->store_dir, file);

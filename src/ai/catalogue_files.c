@@ -258,7 +258,7 @@ static sv_rc put_row(sv_dbw *w, void *arg, sv_err *err)
     sv_bind_i64(&q, 12, sv_now_ms());
     sv_bind_cstr(&q, 13, sv_model_kind_name(a->f->kind));
     sv_bind_i64(&q, 14, a->f->dim);
-    sv_bind_i64(&q, 15, a->f->cls_pooling);
+    sv_bind_i64(&q, 15, a->f->last_pooling ? 2 : a->f->cls_pooling);
     if (sv_stmt_run(&q, err) != SV_OK)
         return err->code;
     if (sv_db_changes(w) == 0)

@@ -137,6 +137,7 @@ static void an_import_is_recognised_and_gets_the_task_of_its_kind(void **state)
     static const struct { const char *folder, *id, *task, *shape; sv_model_kind kind; int32_t dim; } cases[] = {
         {"bert", "me/embedder", "Text Embeddings", "embeddings", SV_KIND_ENCODER, 36},
         {"xlm-roberta", "@cf/baai/bge-m3", "Text Embeddings", "bge-m3", SV_KIND_ENCODER, 36},
+        {"qwen3-embedding", "me/decoder", "Text Embeddings", "embeddings", SV_KIND_ENCODER, 48},
         {"distilbert", "me/moods", "Text Classification", "text-classification", SV_KIND_CLASSIFIER, 2},
         {"xlm-roberta-reranker", "@cf/baai/bge-reranker-base", "Text Classification", "rerank", SV_KIND_RERANKER, 1},
     };

@@ -9,6 +9,7 @@
 #define BGE "@cf/baai/bge-small-en-v1.5"
 #define M3 "@cf/baai/bge-m3"
 #define OWN "me/embedder"
+#define QWEN "@cf/qwen/qwen3-embedding-0.6b"
 #define SST "@cf/huggingface/distilbert-sst-2-int8"
 #define RERANKER "@cf/baai/bge-reranker-base"
 
@@ -31,11 +32,17 @@ static int start(void **state)
     sv_buf_init(&b, 0);
     assert_int_equal(sv_file_read(&b, SV_SOURCE_ROOT "/tests/reference/encoders-tiny.json", &err), SV_OK);
     assert_int_equal(sv_json_parse(&goldens, sv_buf_str(&b), &err), SV_OK);
+    sv_buf_reset(&b);
+    assert_int_equal(sv_file_read(&b, SV_SOURCE_ROOT "/tests/reference/embedders-tiny.json", &err), SV_OK);
+    SV_AUTO(sv_json_decrefp) json_t *decoders = NULL;
+    assert_int_equal(sv_json_parse(&decoders, sv_buf_str(&b), &err), SV_OK);
+    json_object_update(goldens, decoders);
     sv_buf_done(&b);
     real = node_start(true);
     bring("bert", BGE);
     bring("bert", OWN);
     bring("xlm-roberta", M3);
+    bring("qwen3-embedding", QWEN);
     bring("distilbert", SST);
     bring("xlm-roberta-reranker", RERANKER);
     return 0;
@@ -150,6 +157,39 @@ static void m3_scores_contexts_by_their_cosine(void **state)
     const json_t *r = json_object_get(plain, "result");
     assert_string_equal(sv_json_cstr(r, "pooling"), "cls"); /* what this model was trained for */
     check_vector("xlm-roberta", "the quiet river", "cls", at(json_object_get(r, "response"), 0));
+}
+
+static void decoders_give_the_last_tokens_vector(void **state)
+{
+    (void)state;
+    const char *run = ACCOUNT "/ai/run/" QWEN;
+    SV_AUTO(sv_json_decrefp) json_t *text = ok(post(real, run, "{\"text\":[\"the quiet river\",\"x\"]}"));
+    const json_t *r = json_object_get(text, "result");
+    assert_null(json_object_get(r, "pooling"));
+    assert_int_equal(json_integer_value(at(json_object_get(r, "shape"), 1)), 48);
+    check_vector("qwen3-embedding", "the quiet river", "last", at(json_object_get(r, "data"), 0));
+    check_vector("qwen3-embedding", "x", "last", at(json_object_get(r, "data"), 1));
+
+    SV_AUTO(sv_json_decrefp) json_t *documents = ok(post(real, run, "{\"documents\":\"the quiet river\"}"));
+    check_vector("qwen3-embedding", "the quiet river", "last", at(json_object_get(json_object_get(documents, "result"), "data"), 0));
+    SV_AUTO(sv_json_decrefp) json_t *query = ok(post(real, run, "{\"queries\":\"river\",\"instruction\":\"Find\"}"));
+    SV_AUTO(sv_json_decrefp) json_t *same = ok(post(real, run, "{\"text\":\"Instruct: Find\\nQuery:river\"}"));
+    assert_true(json_equal(json_object_get(query, "result"), json_object_get(same, "result")));
+    refused(post(real, run, "{}"), 400, 5006, "'text', 'queries' or 'documents'");
+    refused(post(real, run, "{\"text\":\"a\",\"queries\":\"a\"}"), 400, 5006, "one of text, queries and documents");
+    refused(post(real, run, "{\"queries\":[\"\"]}"), 400, 5006, "'/queries/0' must have at least 1 character");
+
+    SV_AUTO(sv_json_decrefp) json_t *ai = ok(post(real, ACCOUNT "/ai/v1/embeddings", "{\"model\":\"" QWEN "\",\"input\":\"the quiet river\",\"dimensions\":16}"));
+    const json_t *v = json_object_get(at(json_object_get(ai, "data"), 0), "embedding");
+    double want[64], sum = 0;
+    size_t n;
+    wanted("qwen3-embedding", "the quiet river", "last", want, &n);
+    for (size_t i = 0; i < 16; i++)
+        sum += want[i] * want[i];
+    assert_int_equal(json_array_size(v), 16);
+    for (size_t i = 0; i < 16; i++)
+        assert_true(fabs(json_number_value(at(v, i)) - want[i] / sqrt(sum)) < 1e-4);
+    refused(post(real, ACCOUNT "/ai/v1/embeddings", "{\"model\":\"" QWEN "\",\"input\":\"a\",\"dimensions\":49}"), 400, 5006, "cannot be longer");
 }
 
 static char *long_text(const char *before, size_t n_words, const char *after)
@@ -396,6 +436,7 @@ int main(void)
         cmocka_unit_test(texts_become_vectors_in_every_dialect),
         cmocka_unit_test(base64_has_the_same_numbers),
         cmocka_unit_test(m3_scores_contexts_by_their_cosine),
+        cmocka_unit_test(decoders_give_the_last_tokens_vector),
         cmocka_unit_test(long_texts_are_cut_or_refused_as_the_model_says),
         cmocka_unit_test(inputs_that_are_none_are_refused_in_words),
         cmocka_unit_test(a_text_gets_a_score_for_each_class),

@@ -4,15 +4,18 @@
  *     text             a string or up to SV_LIMIT_AI_TEXTS of them      {shape, data, pooling}
  *     contexts         bge-m3: as texts                                 {response, shape, pooling}
  *     query, contexts  bge-m3: cosine of query and each context         {response: [{id, score}]}, best first
+ *     queries, documents   decoders (Qwen3): a query gets an instruction in front, a document does not
  *     input            OpenAI's /embeddings                             {object, data, model, usage}
  *
  * Vectors have length 1. What is too long for the model is cut without a word, as the hosted service does, but for bge-m3, which refuses it unless
  * truncate_inputs is set.
  *
  * pooling is "mean" where the request does not say, which keeps vectors comparable with old ones; a model that the catalogue does not know gives the
- * vectors that it was trained for, where its files say so. */
+ * vectors that it was trained for, where its files say so. Decoders have one pooling only, that of the last token, and do not tell it; their vectors may be
+ * shortened (OpenAI's `dimensions`), since they are trained for that. */
 #include "ai/task.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -33,6 +36,7 @@ typedef struct embed {
     sv_encode_want want;
     bool refuse_long;
     bool base64;   /* of OPENAI */
+    int32_t dim;   /* of OPENAI: shortened to so many numbers; 0: as they are */
 } embed;
 
 static void embed_free(void *state)
@@ -122,6 +126,42 @@ static sv_rc check_m3(embed *e, sv_fields *f)
     return SV_OK;
 }
 
+/* What Qwen3-Embedding was trained with, and its maker's words where a request has none. */
+static void instruct(json_t *queries, sv_str instruction)
+{
+    size_t i;
+    json_t *q;
+    if (!instruction.n)
+        instruction = SV_STR("Given a web search query, retrieve relevant passages that answer the query");
+    json_array_foreach(queries, i, q) {
+        SV_AUTO(sv_buf_donep) sv_buf b;
+        sv_buf_init(&b, 0);
+        sv_buf_addf(&b, "Instruct: %.*s\nQuery:", (int)instruction.n, instruction.p);
+        sv_buf_add(&b, json_string_value(q), json_string_length(q));
+        json_array_set_new(queries, i, json_stringn(b.p, b.n));
+    }
+}
+
+static sv_rc check_decoder(embed *e, sv_fields *f)
+{
+    static const char *const keys[] = {"text", "queries", "documents"};
+    const char *key = NULL;
+    sv_str instruction = {0};
+    for (size_t i = 0; i < SV_LEN(keys); i++)
+        if (sv_field_of(f, keys[i])) {
+            if (key)
+                return sv_field_refuse(f, keys[i], "excludes '%s': one of text, queries and documents at a time", key);
+            key = keys[i];
+        }
+    if (!key)
+        return sv_field_blame(f, "text"), sv_fail_api(f->err, SV_EINVAL, 5006, "required properties at '/' are 'text', 'queries' or 'documents'");
+    if (sv_field_string(f, "instruction", &instruction) != SV_OK || one_or_many(f, key, sv_field_of(f, key), &e->texts) != SV_OK)
+        return f->err->code;
+    if (strcmp(key, "queries") == 0)
+        instruct(e->texts, instruction);
+    return SV_OK;
+}
+
 static sv_rc check(embed *e, const sv_model *m, sv_fields *f)
 {
     static const char *const poolings[] = {"mean", "cls", NULL};
@@ -132,6 +172,8 @@ static sv_rc check(embed *e, const sv_model *m, sv_fields *f)
     e->want = pooling ? SV_ENCODE_CLS : SV_ENCODE_MEAN;
     if (m3)
         return check_m3(e, f);
+    if (m->facts.last_pooling)
+        return check_decoder(e, f);
     const json_t *v = sv_field_of(f, "text");
     return v ? one_or_many(f, "text", v, &e->texts) : sv_field_missing(f, "text");
 }
@@ -161,8 +203,10 @@ static sv_rc check_openai(embed *e, const sv_model *m, sv_fields *f)
     if (one_or_many(f, "input", v, &e->texts) != SV_OK || sv_field_word(f, "encoding_format", formats, &format) != SV_OK ||
         sv_field_integer(f, "dimensions", 1, INT32_MAX, &dimensions, NULL) != SV_OK)
         return f->err->code;
-    if (dimensions != m->facts.dim)
-        return sv_field_refuse(f, "dimensions", "must be %d or left out: vectors of %s cannot be shortened", m->facts.dim, m->id);
+    if (dimensions > m->facts.dim || (dimensions < m->facts.dim && !m->facts.last_pooling))
+        return sv_field_refuse(f, "dimensions", "must be %d or left out: vectors of %s cannot be %s", m->facts.dim, m->id,
+                               dimensions > m->facts.dim ? "longer" : "shortened");
+    e->dim = (int32_t)dimensions;
     e->base64 = format == 1;
     return SV_OK;
 }
@@ -194,26 +238,41 @@ static void add_rows(sv_buf *out, const sv_vectors *v, float *scratch)
     sv_buf_addc(out, ']');
 }
 
-static void add_vectors(sv_buf *out, const embed *e, const sv_vectors *v, float *scratch)
+static void add_vectors(sv_buf *out, const embed *e, const sv_vectors *v, float *scratch, bool pooling)
 {
     sv_buf_addf(out, "{\"shape\":[%d,%d],\"%s\":", v->n, v->dim, e->form == CONTEXTS ? "response" : "data");
     add_rows(out, v, scratch);
-    sv_buf_addf(out, ",\"pooling\":\"%s\"}", e->want == SV_ENCODE_CLS ? "cls" : "mean");
+    if (pooling)
+        sv_buf_addf(out, ",\"pooling\":\"%s\"", e->want == SV_ENCODE_CLS ? "cls" : "mean");
+    sv_buf_addc(out, '}');
+}
+
+/* The first n numbers, of length 1 again. */
+static void shorten(float *x, int32_t n)
+{
+    double sum = 0;
+    for (int32_t i = 0; i < n; i++)
+        sum += (double)x[i] * (double)x[i];
+    for (int32_t i = 0; i < n && sum > 0; i++)
+        x[i] = (float)((double)x[i] / sqrt(sum));
 }
 
 static void add_openai(sv_buf *out, const sv_ai_call *c, const sv_vectors *v, float *scratch)
 {
     const embed *e = c->state;
+    int32_t dim = e->dim > 0 && e->dim < v->dim ? e->dim : v->dim;
     sv_buf_adds(out, "{\"object\":\"list\",\"data\":[");
     for (int32_t i = 0; i < v->n; i++) {
         sv_buf_addf(out, "%s{\"object\":\"embedding\",\"index\":%d,\"embedding\":", i ? "," : "", i);
         row_of(v, i, scratch);
+        if (dim < v->dim)
+            shorten(scratch, dim);
         if (e->base64) {
             sv_buf_addc(out, '"');
-            sv_base64_encode(out, scratch, (size_t)v->dim * sizeof *scratch);
+            sv_base64_encode(out, scratch, (size_t)dim * sizeof *scratch);
             sv_buf_addc(out, '"');
         } else {
-            sv_floats_write(out, scratch, (size_t)v->dim);
+            sv_floats_write(out, scratch, (size_t)dim);
         }
         sv_buf_addc(out, '}');
     }
@@ -283,7 +342,7 @@ static void on_done(sv_gen *gen, sv_rc rc, const sv_vectors *v, const sv_err *er
     else if (e->form == OPENAI)
         add_openai(&out, c, v, scratch);
     else
-        add_vectors(&out, e, v, scratch);
+        add_vectors(&out, e, v, scratch, !c->model->facts.last_pooling);
     sv_ai_answer_buf(c, &out);
 }
 

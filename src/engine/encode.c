@@ -236,13 +236,13 @@ static void batch(enc_model *m)
     sv_encode *of[SV_ENCODER_MAX_SEQS];
     sv_encode_want want = SV_ENCODE_MEAN;
     sv_compute *c = m->table->compute;
-    int32_t n = pack(m, seqs, of, &want), n_layer = sv_encoder_get_info(m->encoder)->n_layer;
+    int32_t n = pack(m, seqs, of, &want);
     if (n == 0)
         return;
     sv_encoder_begin(m->encoder, m->ws, sv_compute_enter(c), seqs, n);
     sv_compute_leave(c);
-    for (int32_t i = 0; i < n_layer; i++) {
-        sv_encoder_layer(m->encoder, m->ws, sv_compute_enter(c), i);
+    for (int32_t i = 0; i < sv_encoder_n_steps(m->encoder, m->ws); i++) {
+        sv_encoder_step(m->encoder, m->ws, sv_compute_enter(c), i);
         sv_compute_leave(c);
     }
     sv_encoder_end(m->encoder, m->ws, sv_compute_enter(c),

@@ -42,7 +42,8 @@ static sv_rc inspect_encoder(const char *path, sv_model_facts *out, sv_err *err)
     const sv_encoder_info *i = sv_encoder_get_info(e);
     *out = (sv_model_facts){.kind = i->n_labels == 0 ? SV_KIND_ENCODER : i->n_labels == 1 ? SV_KIND_RERANKER : SV_KIND_CLASSIFIER,
                             .n_params = i->n_params, .size_bytes = i->size_bytes, .n_ctx = i->n_ctx, .n_vocab = i->n_vocab,
-                            .dim = i->n_labels ? i->n_labels : i->n_embd, .cls_pooling = i->pooling == SV_POOL_CLS};
+                            .dim = i->n_labels ? i->n_labels : i->n_embd, .cls_pooling = i->pooling == SV_POOL_CLS,
+                            .last_pooling = i->pooling == SV_POOL_LAST};
     name_all(out, i->arch, i->name, i->weights);
     return SV_OK;
 }

@@ -30,7 +30,8 @@ typedef struct sv_model_facts {
     size_t size_bytes;  /* of the weights' files */
     int32_t n_ctx, n_vocab;
     int32_t dim;        /* of an encoder's vectors, or number of classes; 0: neither */
-    bool cls_pooling;   /* of an encoder: trained for the first token's vector, where the files say so */
+    bool cls_pooling;   /* of an encoder: trained for the first token's vector, where the files say so; */
+    bool last_pooling;  /* a decoder that makes vectors: no other pooling makes sense */
     bool has_template;
 } sv_model_facts;
 

@@ -27,6 +27,7 @@ typedef struct enc_row {
 } enc_row;
 
 struct sv_encoder_ws {
+    sv_decoder_ws *decoder; /* of a decoder; then nothing else is set */
     int32_t max_rows;
     void *memory;
     float *x, *h, *q, *k, *v, *att, *up; /* [max_rows][n_embd], up [max_rows][n_ff] */
@@ -71,6 +72,12 @@ static void lay_out(const sv_encoder *e, sv_encoder_ws *ws, carve *c)
 sv_rc sv_encoder_ws_new(sv_encoder_ws **out, const sv_encoder *e, int32_t max_rows, sv_err *err)
 {
     SV_AUTO(sv_encoder_ws_freep) sv_encoder_ws *ws = sv_xnew0(sv_encoder_ws);
+    if (e->llm) {
+        if (sv_decoder_ws_new(&ws->decoder, e, max_rows, err) != SV_OK)
+            return err->code;
+        *out = SV_TAKE(ws);
+        return SV_OK;
+    }
     int32_t head_dim = e->info.n_embd / e->info.n_head;
     ws->max_rows = max_rows;
     ws->page_floats = ((sv_kv_layer_floats(e->info.n_head, head_dim) + 15) & ~(size_t)15);
@@ -88,8 +95,10 @@ sv_rc sv_encoder_ws_new(sv_encoder_ws **out, const sv_encoder *e, int32_t max_ro
 
 sv_encoder_ws *sv_encoder_ws_free(sv_encoder_ws *ws)
 {
-    if (ws)
+    if (ws) {
+        sv_decoder_ws_free(ws->decoder);
         free(ws->memory);
+    }
     free(ws);
     return NULL;
 }
@@ -179,6 +188,10 @@ void sv_encoder_begin(const sv_encoder *e, sv_encoder_ws *ws, sv_pool *pool, con
 {
     int32_t n_pages = 0;
     SV_ASSERT(n_seqs > 0 && n_seqs <= SV_ENCODER_MAX_SEQS);
+    if (ws->decoder) {
+        sv_decoder_begin(e, ws->decoder, seqs, n_seqs);
+        return;
+    }
     ws->seqs = seqs;
     ws->n_rows = ws->n_chunks = 0;
     for (int32_t s = 0; s < n_seqs; s++) {
@@ -198,9 +211,15 @@ void sv_encoder_begin(const sv_encoder *e, sv_encoder_ws *ws, sv_pool *pool, con
     over_rows(pool, &(pass){.e = e, .ws = ws}, embed_rows);
 }
 
-void sv_encoder_layer(const sv_encoder *e, sv_encoder_ws *ws, sv_pool *pool, int32_t i_layer)
+int32_t sv_encoder_n_steps(const sv_encoder *e, const sv_encoder_ws *ws) { return ws->decoder ? sv_decoder_n_steps(ws->decoder) : e->info.n_layer; }
+
+void sv_encoder_step(const sv_encoder *e, sv_encoder_ws *ws, sv_pool *pool, int32_t i_step)
 {
-    const enc_layer *l = &e->layers[i_layer];
+    if (ws->decoder) {
+        sv_decoder_step(e, ws->decoder, pool, i_step);
+        return;
+    }
+    const enc_layer *l = &e->layers[i_step];
     int32_t n = ws->n_rows;
     pass p = {.e = e, .ws = ws};
 
@@ -252,6 +271,10 @@ static void logits(const sv_encoder *e, sv_encoder_ws *ws, sv_pool *pool)
 
 void sv_encoder_end(const sv_encoder *e, sv_encoder_ws *ws, sv_pool *pool, sv_encoder_want want)
 {
+    if (ws->decoder) {
+        sv_decoder_end(ws->decoder);
+        return;
+    }
     if (want == SV_WANT_LOGITS) {
         SV_ASSERT(e->info.n_labels > 0);
         logits(e, ws, pool);
@@ -267,7 +290,7 @@ void sv_encoder_end(const sv_encoder *e, sv_encoder_ws *ws, sv_pool *pool, sv_en
 void sv_encoder_run(const sv_encoder *e, sv_encoder_ws *ws, sv_pool *pool, const sv_encoder_seq *seqs, int32_t n_seqs, sv_encoder_want want)
 {
     sv_encoder_begin(e, ws, pool, seqs, n_seqs);
-    for (int32_t i = 0; i < e->info.n_layer; i++)
-        sv_encoder_layer(e, ws, pool, i);
+    for (int32_t i = 0; i < sv_encoder_n_steps(e, ws); i++)
+        sv_encoder_step(e, ws, pool, i);
     sv_encoder_end(e, ws, pool, want);
 }

@@ -67,7 +67,7 @@ bool sv_encoder_is(const char *path)
         is = read_json(&config, files.folder, "config.json", &ignored) == SV_OK && family_of(sv_json_cstr(config, "model_type"));
     }
     sv_model_files_done(&files);
-    return is;
+    return is || sv_decoder_embedder_is(path);
 }
 
 /* --- hyper-parameters --------------------------------------------------------------------------------------------- */
@@ -188,7 +188,7 @@ static sv_rc read_keys(sv_encoder *e, sv_err *err)
     const sv_tensor *types = sv_gguf_tensor(g, "token_types.weight");
     e->n_types = types && types->dims[1] <= 1024 ? (int32_t)types->dims[1] : 0;
     e->double_separator = sv_str_is(model, "t5"); /* unigram: XLM-RoBERTa */
-    i->n_vocab = sv_tokenizer_n_vocab(e->tokenizer);
+    i->n_vocab = sv_tokenizer_n_vocab(e->own_tokenizer);
     return check_dims(e, err);
 }
 
@@ -389,7 +389,7 @@ static sv_rc read_around(sv_encoder *e, sv_err *err)
     if (sv_tokenizer_encode(e->tokenizer, SV_STR(""), SV_TOK_BOS, 16, &e->prefix, err) != SV_OK ||
         sv_tokenizer_encode(e->tokenizer, SV_STR(""), SV_TOK_EOS, 16, &e->suffix, err) != SV_OK)
         return err->code;
-    if (e->prefix.n == 0 || e->suffix.n == 0)
+    if (!e->llm && (e->prefix.n == 0 || e->suffix.n == 0))
         return sv_fail(err, SV_EFORMAT, "the tokenizer puts no tokens around a text, as models of this family need");
     size_t around = e->prefix.n + e->suffix.n * (e->double_separator ? 3 : 2); /* of a pair, tokens_of() */
     if (around >= (size_t)e->info.n_ctx)
@@ -411,7 +411,7 @@ static sv_rc read_tokenizer(sv_encoder *e, const char *folder, sv_err *err)
         return sv_fail(err, SV_EFORMAT, "'%s' has no tokenizer.json; transformers writes one: AutoTokenizer.from_pretrained(...).save_pretrained(...)", folder);
     if (sv_file_read(&text, path, err) != SV_OK || (sv_file_exists(config) && sv_file_read(&settings, config, err) != SV_OK))
         return err->code;
-    return sv_tokenizer_from_json(&e->tokenizer, sv_buf_str(&text), sv_buf_str(&settings), err) == SV_OK ? SV_OK : sv_wrap(err, "'%s'", folder);
+    return sv_tokenizer_from_json(&e->own_tokenizer, sv_buf_str(&text), sv_buf_str(&settings), err) == SV_OK ? SV_OK : sv_wrap(err, "'%s'", folder);
 }
 
 static bool says_classification(const json_t *config)
@@ -482,7 +482,7 @@ static sv_rc open_gguf(sv_encoder *e, const char *path, sv_err *err)
         for (int32_t i = 0; i < e->info.n_labels; i++)
             e->labels[i] = sv_xasprintf("LABEL_%d", i);
     }
-    if (sv_tokenizer_from_gguf(&e->tokenizer, e->gguf, err) != SV_OK || read_keys(e, err) != SV_OK || read_tensors(&s, err) != SV_OK)
+    if (sv_tokenizer_from_gguf(&e->own_tokenizer, e->gguf, err) != SV_OK || read_keys(e, err) != SV_OK || read_tensors(&s, err) != SV_OK)
         return sv_wrap(err, "'%s'", path);
     return SV_OK;
 }
@@ -494,13 +494,16 @@ sv_rc sv_encoder_open(sv_encoder **out, const char *path, sv_err *err)
     if (sv_model_files_find(&files, path, err) != SV_OK)
         return err->code;
     SV_AUTO(sv_freep) char *file = sv_model_files_path(&files, 0);
-    sv_rc rc = files.is_gguf ? open_gguf(e, file, err) : open_folder(e, files.folder, err);
+    bool decoder = sv_decoder_embedder_is(path);
+    sv_rc rc = decoder ? sv_decoder_embedder_open(e, path, err) : files.is_gguf ? open_gguf(e, file, err) : open_folder(e, files.folder, err);
     sv_model_files_done(&files);
     if (rc != SV_OK)
         return err->code;
+    e->tokenizer = decoder ? sv_llm_tokenizer(e->llm) : e->own_tokenizer;
     if (read_around(e, err) != SV_OK)
         return sv_wrap(err, "'%s'", path);
-    measure(e);
+    if (!decoder)
+        measure(e);
     *out = SV_TAKE(e);
     return SV_OK;
 }
@@ -521,7 +524,8 @@ sv_encoder *sv_encoder_close(sv_encoder *e)
     free(e->layers);
     free(e->prefix.v);
     free(e->suffix.v);
-    sv_tokenizer_free(e->tokenizer);
+    sv_tokenizer_free(e->own_tokenizer);
+    sv_llm_unref(e->llm);
     sv_safetensors_close(e->files);
     sv_gguf_close(e->gguf);
     free(e);
@@ -606,6 +610,8 @@ static sv_rc tokens_of(const sv_encoder *e, const sv_encoder_text *t, sv_tokens 
     share(room, &a, &b);
     if (append(out, &e->prefix, e->prefix.n, err) != SV_OK || append(out, &part[0], a, err) != SV_OK || append(out, &e->suffix, e->suffix.n, err) != SV_OK)
         return err->code;
+    if (e->prefix.n + a + e->suffix.n == 0)
+        return sv_fail_api(err, SV_EINVAL, 5006, "the text has no tokens");
     *n_first = (int32_t)(e->prefix.n + a + e->suffix.n);
     if (!t->pair)
         return SV_OK;

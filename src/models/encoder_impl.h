@@ -1,8 +1,9 @@
-/* encoder_impl.h - between encoder.c (files, texts) and bert.c (the arithmetic) */
+/* encoder_impl.h - between encoder.c (files, texts), bert.c and decoder_embedder.c (the arithmetic) */
 #ifndef SV_MODELS_ENCODER_IMPL_H
 #define SV_MODELS_ENCODER_IMPL_H
 
 #include "models/encoder.h"
+#include "models/llm.h"
 #include "nn/gguf.h"
 #include "nn/kernels.h"
 #include "nn/safetensors.h"
@@ -24,7 +25,9 @@ struct sv_encoder {
     sv_encoder_info info;
     sv_safetensors *files; /* one of these is open */
     sv_gguf *gguf;
-    sv_tokenizer *tokenizer;
+    sv_llm *llm;             /* a decoder; then nothing below is set but prefix and suffix */
+    sv_tokenizer *own_tokenizer; /* NULL: the decoder's is used */
+    const sv_tokenizer *tokenizer;
     float eps;
     enc_act act;
     int32_t first_position; /* row of the position table that the first token gets */
@@ -41,5 +44,16 @@ struct sv_encoder {
     sv_tensor **tensors; /* matrices, as pointers that live with the model */
     size_t n_copies, n_tensors;
 };
+
+/* decoder_embedder.c */
+bool sv_decoder_embedder_is(const char *path);
+SV_MUST sv_rc sv_decoder_embedder_open(sv_encoder *e, const char *path, sv_err *err); /* e->llm and e->info */
+typedef struct sv_decoder_ws sv_decoder_ws;
+SV_MUST sv_rc sv_decoder_ws_new(sv_decoder_ws **out, const sv_encoder *e, int32_t max_rows, sv_err *err);
+sv_decoder_ws *sv_decoder_ws_free(sv_decoder_ws *ws); /* NULL is fine; returns NULL */
+void sv_decoder_begin(const sv_encoder *e, sv_decoder_ws *ws, const sv_encoder_seq *seqs, int32_t n_seqs);
+int32_t sv_decoder_n_steps(const sv_decoder_ws *ws);
+void sv_decoder_step(const sv_encoder *e, sv_decoder_ws *ws, sv_pool *pool, int32_t i_step);
+void sv_decoder_end(sv_decoder_ws *ws);
 
 #endif

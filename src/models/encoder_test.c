@@ -1,4 +1,4 @@
-/* Text encoders, checked against numbers of transformers in float32 (tests/reference/encoders_tiny.py) */
+/* Text encoders, checked against numbers of transformers in float32 (tests/reference/encoders_tiny.py, embedders_tiny.py) */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -28,6 +28,11 @@ static int read_goldens(void **state)
     sv_buf_init(&b, 0);
     assert_int_equal(sv_file_read(&b, REFERENCE "encoders-tiny.json", &err), SV_OK);
     assert_int_equal(sv_json_parse(&goldens, sv_buf_str(&b), &err), SV_OK);
+    sv_buf_reset(&b);
+    assert_int_equal(sv_file_read(&b, REFERENCE "embedders-tiny.json", &err), SV_OK);
+    SV_AUTO(sv_json_decrefp) json_t *decoders = NULL;
+    assert_int_equal(sv_json_parse(&decoders, sv_buf_str(&b), &err), SV_OK);
+    json_object_update(goldens, decoders);
     sv_buf_done(&b);
     return 0;
 }
@@ -119,9 +124,9 @@ static void numbers_are_those_of_transformers(void **state)
             seq.tokens = t.v;
             seq.n_tokens = (int32_t)t.n;
             run(e, 2, &seq, 1, SV_WANT_CLS);
-            check_vector(name, i, "cls", c, v, info->n_embd);
+            check_vector(name, i, info->pooling == SV_POOL_LAST ? "last" : "cls", c, v, info->n_embd);
             run(e, 2, &seq, 1, SV_WANT_MEAN);
-            check_vector(name, i, "mean", c, v, info->n_embd);
+            check_vector(name, i, info->pooling == SV_POOL_LAST ? "last" : "mean", c, v, info->n_embd);
             if (info->n_labels > 0) {
                 run(e, 2, &seq, 1, SV_WANT_LOGITS);
                 check_vector(name, i, "logits", c, v, info->n_labels);
@@ -167,6 +172,38 @@ static void company_changes_no_bit(void **state)
         for (int32_t i = 0; i < n; i++)
             free(t[i].v);
     }
+}
+
+/* 960 tokens are two steps, with a border inside of a sequence. */
+static void a_decoder_computes_a_long_batch_in_steps(void **state)
+{
+    (void)state;
+    SV_AUTO(sv_encoder_closep) sv_encoder *e = open_tiny("qwen3-embedding");
+    SV_AUTO(sv_encoder_ws_freep) sv_encoder_ws *ws = NULL;
+    SV_AUTO(sv_pool_freep) sv_pool *pool = sv_pool_new(2);
+    enum { N = 10 };
+    float alone[48], v[N][48];
+    sv_err err = {0};
+    sv_tokens t = {0};
+    sv_encoder_seq seqs[N], one;
+    char text[400] = "";
+    int32_t n_first;
+    for (int i = 0; i < 90; i++)
+        snprintf(text + strlen(text), sizeof text - strlen(text), "%d ", i % 10);
+    assert_int_equal(sv_encoder_tokens(e, &(sv_encoder_text){.text = sv_str_of(text), .cut = true}, &t, &n_first, &err), SV_OK);
+    assert_int_equal(t.n, 96);
+    for (int i = 0; i < N; i++)
+        seqs[i] = (sv_encoder_seq){.tokens = t.v, .n_tokens = 96, .n_first = 96, .out = v[i]};
+    one = seqs[0];
+    one.out = alone;
+    assert_int_equal(sv_encoder_ws_new(&ws, e, 1024, &err), SV_OK);
+    sv_encoder_run(e, ws, pool, &one, 1, SV_WANT_MEAN);
+    assert_int_equal(sv_encoder_n_steps(e, ws), 1);
+    sv_encoder_run(e, ws, pool, seqs, N, SV_WANT_MEAN);
+    assert_int_equal(sv_encoder_n_steps(e, ws), 2);
+    for (int i = 0; i < N; i++)
+        assert_memory_equal(v[i], alone, sizeof alone);
+    free(t.v);
 }
 
 static void labels_are_those_of_the_config(void **state)
@@ -307,6 +344,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(numbers_are_those_of_transformers),
         cmocka_unit_test(company_changes_no_bit),
+        cmocka_unit_test(a_decoder_computes_a_long_batch_in_steps),
         cmocka_unit_test(labels_are_those_of_the_config),
         cmocka_unit_test(a_text_that_is_too_long_is_cut_or_refused_as_asked),
         cmocka_unit_test(what_does_not_fit_together_is_refused_by_name),

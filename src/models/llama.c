@@ -349,6 +349,8 @@ static void step(const sv_llm *m, sv_llm_ws *ws, sv_pool *pool)
         attention_block(m, ws, pool, &l->layers[i], &p);
         ffn_block(ws, pool, &l->layers[i], &p);
     }
+    for (int32_t i = 0; i < ws->n_hidden; i++)
+        sv_rms_norm(ws->hidden[i], ws->x + ws->hidden_rows[i] * n_embd, l->output_norm, 1, (int32_t)n_embd, l->eps);
     if (ws->n_out == 0)
         return;
     for (int32_t i = 0; i < ws->n_out; i++)

@@ -403,6 +403,8 @@ static size_t lay_out(sv_llm_ws *ws, const sv_llm *m, uint8_t *memory)
     ws->chunks = cut(memory, &at, n * sizeof *ws->chunks);
     ws->out_rows = cut(memory, &at, n * sizeof *ws->out_rows);
     ws->logits = cut(memory, &at, n * sizeof *ws->logits);
+    ws->hidden_rows = cut(memory, &at, n * sizeof *ws->hidden_rows);
+    ws->hidden = cut(memory, &at, n * sizeof *ws->hidden);
     return at;
 }
 
@@ -439,11 +441,15 @@ static void add_chunk(const sv_llm *m, sv_llm_ws *ws, const sv_llm_chunk *c)
         ws->out_rows[ws->n_out] = ws->n_rows - 1;
         ws->logits[ws->n_out++] = c->logits;
     }
+    if (c->hidden) {
+        ws->hidden_rows[ws->n_hidden] = ws->n_rows - 1;
+        ws->hidden[ws->n_hidden++] = c->hidden;
+    }
 }
 
 void sv_llm_step(const sv_llm *m, sv_llm_ws *ws, sv_pool *pool, const sv_llm_chunk *chunks, int32_t n_chunks)
 {
-    ws->n_rows = ws->n_chunks = ws->n_out = 0;
+    ws->n_rows = ws->n_chunks = ws->n_out = ws->n_hidden = 0;
     for (int32_t i = 0; i < n_chunks; i++)
         add_chunk(m, ws, &chunks[i]);
     if (ws->n_rows > 0)

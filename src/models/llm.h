@@ -62,6 +62,7 @@ typedef struct sv_llm_chunk {
     int32_t n_tokens, pos;
     void *const *pages; /* (pos + n_tokens + SV_KV_PAGE - 1) / SV_KV_PAGE of them */
     float *logits;      /* [n_vocab] of the chunk's last token, or NULL: not wanted */
+    float *hidden;      /* [n_embd] what the output matrix would see of it, or NULL; not of GPT-2 */
 } sv_llm_chunk;
 
 SV_MUST sv_rc sv_llm_ws_new(sv_llm_ws **out, const sv_llm *m, int32_t max_rows, sv_err *err); /* SV_ENOMEM */

@@ -59,7 +59,9 @@ struct sv_llm_ws {
     sv_attn_chunk *chunks;
     int32_t *out_rows;      /* rows whose logits are wanted, */
     float **logits;         /* and where they go */
-    int32_t n_rows, n_chunks, n_out;
+    int32_t *hidden_rows;   /* rows whose last hidden state is wanted, */
+    float **hidden;         /* and where they go */
+    int32_t n_rows, n_chunks, n_out, n_hidden;
 };
 
 /* Tokenizer, template and m->hf from a folder. */

@@ -6,8 +6,8 @@ import Cloudflare from 'cloudflare';
 import OpenAI from 'openai';
 import { root, temp_dir, until, write_files } from '../harness.mjs';
 
-const BGE = '@cf/baai/bge-small-en-v1.5', M3 = '@cf/baai/bge-m3', SST = '@cf/huggingface/distilbert-sst-2-int8', RERANKER = '@cf/baai/bge-reranker-base';
-const MODELS = { bert: BGE, 'xlm-roberta': M3, distilbert: SST, 'xlm-roberta-reranker': RERANKER };
+const BGE = '@cf/baai/bge-small-en-v1.5', M3 = '@cf/baai/bge-m3', SST = '@cf/huggingface/distilbert-sst-2-int8', RERANKER = '@cf/baai/bge-reranker-base', QWEN = '@cf/qwen/qwen3-embedding-0.6b';
+const MODELS = { bert: BGE, 'xlm-roberta': M3, distilbert: SST, 'xlm-roberta-reranker': RERANKER, 'qwen3-embedding': QWEN };
 const goldens = JSON.parse(fs.readFileSync(path.join(root, 'tests/reference/encoders-tiny.json'), 'utf8'));
 
 // Answers whatever it is asked with what the binding said, or with the exception.
@@ -37,7 +37,8 @@ export async function run(test, p) {
 
   if (!await test('models import says what each folder is', async () => {
     const says = { bert: /a text encoder \(bert, .*\), for Text Embeddings/, 'xlm-roberta': /a text encoder \(xlm-roberta, .*\), for Text Embeddings/,
-      distilbert: /a text classifier \(distilbert, .*\), for Text Classification/, 'xlm-roberta-reranker': /a reranker \(xlm-roberta, .*\), for Text Classification/ };
+      distilbert: /a text classifier \(distilbert, .*\), for Text Classification/, 'xlm-roberta-reranker': /a reranker \(xlm-roberta, .*\), for Text Classification/,
+      'qwen3-embedding': /a text encoder \(qwen3, .*\), for Text Embeddings/ };
     for (const [folder, id] of Object.entries(MODELS)) {
       const r = await p.cli(['models', 'import', path.join(root, 'tests/reference/encoders', folder), '--as', id]);
       assert.equal(r.code, 0, r.all);
@@ -111,6 +112,19 @@ export async function run(test, p) {
     assert.deepEqual(ranked.map((r) => r.id).sort(), want.map((r) => r.id).sort());
     assert.equal(ranked[0].id, 1);
     ranked.forEach((r, i) => assert.ok(Math.abs(r.score - want[i].score) < 1e-4));
+  });
+
+  await test('qwen3-embedding: the last token, queries with an instruction, documents without', async () => {
+    const golden = JSON.parse(fs.readFileSync(path.join(root, 'tests/reference/embedders-tiny.json'), 'utf8'))['qwen3-embedding'].cases;
+    const documents = golden.map((c) => c.texts[0]);
+    const rest = (await p.run(QWEN, { documents })).json.result;
+    assert.deepEqual(Object.keys(rest).sort(), ['data', 'shape']);
+    golden.forEach((c, i) => close(rest.data[i], unit(c.last)));
+    assert.deepEqual((await ask_worker(QWEN, { text: documents })).answer, rest);
+    const query = (await ask_worker(QWEN, { queries: 'river', instruction: 'Find' })).answer;
+    assert.deepEqual(query, (await ask_worker(QWEN, { text: 'Instruct: Find\nQuery:river' })).answer);
+    assert.equal((await openai.embeddings.create({ model: QWEN, input: 'river', dimensions: 16 })).data[0].embedding.length, 16);
+    refused(await p.run(QWEN, { queries: 'a', documents: 'b' }), 400, 5006, /at a time/);
   });
 
   await test('text classification: every class with its softmax', async () => {
