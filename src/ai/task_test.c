@@ -392,9 +392,14 @@ static void batches_of_the_binding_are_of_the_same_kind(void **state)
                                 "\"options\":{\"queueRequest\":true}}"));
     SV_AUTO(sv_json_decrefp) json_t *done = poll_until_done(TINY, sv_json_cstr(queued, "request_id"));
     const json_t *r = json_object_get(done, "result"), *list = json_object_get(r, "responses");
-    for (size_t i = 0; i < 2; i++)
-        assert_true(json_is_string(json_object_get(json_object_get(at(list, i), "result"), "response")));
-    assert_int_equal(json_integer_value(json_object_get(json_object_get(r, "usage"), "completion_tokens")), 5);
+    json_int_t n = 0;
+    for (size_t i = 0; i < 2; i++) {
+        const json_t *result = json_object_get(at(list, i), "result");
+        assert_true(json_is_string(json_object_get(result, "response")));
+        n += json_integer_value(json_object_get(json_object_get(result, "usage"), "completion_tokens"));
+    }
+    assert_int_equal(json_integer_value(json_object_get(json_object_get(r, "usage"), "completion_tokens")), n);
+    assert_in_range(n, 1, 5);
 }
 
 static double metric(const char *name, const char *model)
