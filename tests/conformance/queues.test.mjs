@@ -216,5 +216,130 @@ export async function run(test, p) {
     await until('the work after the handler', async () => (await ours.seen()).includes('waited'));
     await until('the backlog to be empty', async () => (await ours.steps([['metrics']]))[0].backlogCount === 0);
   });
+  await test('wrangler pauses, resumes and purges', async () => {
+    await ours.clear();
+    await wrangler(['queues', 'pause-delivery', 'jobs']);
+    await ours.steps([['sendBatch', { $: 'many', n: 5 }]]);
+    await sleep(300);
+    assert.deepEqual(await ours.seen(), []);
+    assert.equal((await q_api('GET', `/${id}`)).json.result.settings.delivery_paused, true);
+    await wrangler(['queues', 'purge', 'jobs', '--force']);
+    assert.equal((await ours.steps([['metrics']]))[0].backlogCount, 0);
+    await ours.steps([['send', 'after']]);
+    await wrangler(['queues', 'resume-delivery', 'jobs']);
+    await until('what was sent while it was paused', async () => (await ours.seen()).length === 1);
+    assert.equal((await ours.seen())[0].messages[0].body, 'after');
+  });
+
+  await test('a process that sleeps is started by a message', async () => {
+    await ours.clear();
+    for (const w of p.processes('workerd')) process.kill(w.pid, 'SIGKILL');
+    await until('the processes to be gone', () => p.processes('workerd').length === 0);
+    assert.equal((await q_api('POST', `/${id}/messages`, { body: { woken: true }, content_type: 'json' })).status, 200);
+    await until('the message', async () => p.processes('workerd').length > 0 && (await ours.seen()).some((b) => b.messages?.[0].body.woken));
+  });
+
+  await test('a consumer that is deleted and comes back gets what was sent meanwhile, and no attempt is counted', async () => {
+    assert.equal((await p.api('DELETE', '/accounts/:account/workers/scripts/queue-test?force=true')).status, 200);
+    await q_api('POST', `/${id}/messages`, { body: 'waited' });
+    await sleep(300);
+    await wrangler(['deploy']);
+    await until('the message', async () => (await ours.seen()).some((b) => b.messages?.[0].body === 'waited' && b.messages[0].attempts === 1), 15_000);
+  });
+
+  let pulled;
+  await test('wrangler removes the consumer and adds one that pulls', async () => {
+    await wrangler(['queues', 'consumer', 'remove', 'jobs', 'queue-test']);
+    await wrangler(['queues', 'consumer', 'http', 'add', 'jobs', '--batch-size', '10', '--message-retries', '2', '--visibility-timeout-secs', '1', '--dead-letter-queue', 'dead']);
+    assert.match(await wrangler(['queues', 'consumer', 'list', 'jobs']), /http_pull|HTTP/i);
+    const c = (await q_api('GET', `/${id}/consumers`)).json.result[0];
+    assert.deepEqual([c.type, c.settings.batch_size, c.settings.visibility_timeout_ms, c.settings.max_retries], ['http_pull', 10, 1000, 2]);
+    pulled = client.queues.messages;
+  });
+
+  await test('the SDK pushes, peeks, pulls, acknowledges and retries', async () => {
+    const at = { ...where };
+    const m = await pulled.push(id, { ...at, body: 'plain', content_type: 'text' });
+    assert.deepEqual([m.metadata.metrics.backlog_count, m.metadata.metrics.backlog_bytes], [1, 5]);
+    await pulled.bulkPush(id, { ...at, messages: [{ body: { n: 1 }, content_type: 'json' }, { body: 'ü', content_type: 'text' }, { body: 'later', content_type: 'text', delay_seconds: 60 }] });
+    await ours.steps([['send', { $: 'bytes', v: [0, 255] }, { contentType: 'bytes' }]]);
+    const peeked = await pulled.peek(id, { ...at, batch_size: 10 });
+    assert.deepEqual(peeked.messages.map((x) => x.attempts), [0, 0, 0, 0]);
+    const got = await pulled.pull(id, { ...at, batch_size: 10, visibility_timeout_ms: 60_000 });
+    assert.equal(got.message_backlog_count, 5);
+    assert.deepEqual(got.messages.map((x) => [x.metadata['CF-Content-Type'], x.attempts]), [['text', 1], ['json', 1], ['text', 1], ['bytes', 1]]);
+    assert.equal(got.messages[0].body, 'plain');
+    assert.equal(Buffer.from(got.messages[1].body, 'base64').toString(), '{"n":1}');
+    assert.equal(got.messages[2].body, 'ü');
+    assert.deepEqual([...Buffer.from(got.messages[3].body, 'base64')], [0, 255]);
+    assert.deepEqual((await pulled.pull(id, { ...at, batch_size: 10 })).messages, []);
+    const done = await pulled.ack(id, { ...at, acks: [0, 2, 3].map((i) => ({ lease_id: got.messages[i].lease_id })), retries: [{ lease_id: got.messages[1].lease_id }] });
+    assert.deepEqual([done.ackCount, done.retryCount, done.warnings], [3, 1, {}]);
+    const again = await pulled.pull(id, { ...at, visibility_timeout_ms: 1 });
+    assert.deepEqual(again.messages.map((x) => [x.id, x.attempts]), [[got.messages[1].id, 2]]);
+    const late = await until('the lease to end', async () => { // one millisecond
+      const r = await pulled.pull(id, { ...at, visibility_timeout_ms: 60_000 });
+      return r.messages.length && r.messages;
+    });
+    assert.equal(late[0].attempts, 3);
+    const lost = await pulled.ack(id, { ...at, acks: [{ lease_id: again.messages[0].lease_id }, { lease_id: 'nonsense' }] });
+    assert.deepEqual([lost.ackCount, Object.keys(lost.warnings).length], [0, 2]);
+    await pulled.ack(id, { ...at, retries: [{ lease_id: late[0].lease_id }] }); // the third time was the last
+    assert.equal((await client.queues.getMetrics(id, at)).backlog_count, 1);
+    const dead = (await q_api('GET', '?name=dead')).json.result[0].queue_id;
+    const buried = await pulled.peek(dead, { ...at, batch_size: 100 });
+    assert.ok(buried.messages.some((x) => x.id === got.messages[1].id));
+    await pulled.purge(dead, { ...at, refs: buried.messages.map((x) => ({ ref: x.ref })) });
+    assert.equal((await client.queues.getMetrics(dead, at)).backlog_count, 0);
+  });
+
+  await test('the SDK manages queues and consumers', async () => {
+    const q = await client.queues.create({ ...where, queue_name: 'of-the-sdk' });
+    assert.deepEqual([q.producers_total_count, q.consumers_total_count], [0, 0]);
+    const c = await client.queues.consumers.create(q.queue_id, { ...where, type: 'http_pull', settings: { batch_size: 50, visibility_timeout_ms: 12_000 } });
+    assert.equal((await client.queues.consumers.get(c.consumer_id, { ...where, queue_id: q.queue_id })).settings.batch_size, 50);
+    await client.queues.consumers.update(c.consumer_id, { ...where, queue_id: q.queue_id, type: 'worker', script_name: 'queue-test', settings: { max_concurrency: 3 } });
+    const [listed] = (await client.queues.consumers.list(q.queue_id, where)).result;
+    assert.deepEqual([listed.type, listed.script_name, listed.settings.max_concurrency], ['worker', 'queue-test', 3]);
+    await client.queues.edit(q.queue_id, { ...where, settings: { delivery_delay: 30 } });
+    assert.equal((await client.queues.get(q.queue_id, where)).settings.delivery_delay, 30);
+    const names = [];
+    for await (const x of client.queues.list(where)) names.push(x.queue_name);
+    assert.ok(names.includes('of-the-sdk') && names.includes('jobs'));
+    await client.queues.consumers.delete(c.consumer_id, { ...where, queue_id: q.queue_id });
+    await client.queues.purge.start(q.queue_id, { ...where, delete_messages_permanently: true });
+    await client.queues.delete(q.queue_id, where);
+    await assert.rejects(client.queues.get(q.queue_id, where), (e) => e instanceof Cloudflare.NotFoundError && e.errors[0].code === 11000);
+  });
+
+  await test('what no client should send is refused with its number', async () => {
+    const big = 'x'.repeat(128_001), c = (await q_api('GET', `/${id}/consumers`)).json.result[0].consumer_id;
+    const cases = [
+      ['POST', '', { queue_name: 'a b' }, 400, 11003], ['POST', '', { queue_name: 'x'.repeat(64) }, 400, 11003], ['POST', '', {}, 400, 11003], ['POST', '', { queue_name: 7 }, 400, 11003], ['POST', '', { queue_name: 'jobs' }, 400, 11009],
+      ['POST', '', 'x', 400, 10026], ['POST', '', '[1]', 400, 10026], ['POST', '', '['.repeat(60_000), 400, 10026], ['POST', '', { queue_name: 'y', settings: { delivery_delay: -1 } }, 400, 100128],
+      ['POST', '', { queue_name: 'y', settings: { message_retention_period: 59 } }, 400, 100128], ['POST', '', { queue_name: 'y', settings: { delivery_delay: 'z' } }, 400, 100128], ['GET', '/nobody', undefined, 404, 11000],
+      ['PATCH', `/${id}`, { queue_name: 'dead' }, 400, 11009], ['PATCH', `/${id}`, { settings: 7 }, 400, 100128], ['POST', `/${id}/purge`, {}, 400, 10026], ['POST', `/${id}/consumers`, { type: 'http_pull' }, 400, 11004],
+      ['PUT', `/${id}/consumers/${c}`, { type: 'strange' }, 400, 100127], ['PUT', `/${id}/consumers/${c}`, { type: 'worker' }, 400, 100127], ['PUT', `/${id}/consumers/${c}`, { type: 'worker', script_name: 'nobody' }, 404, 10007],
+      ['PUT', `/${id}/consumers/${c}`, { type: 'http_pull', settings: { batch_size: 101 } }, 400, 100127], ['PUT', `/${id}/consumers/${c}`, { type: 'http_pull', dead_letter_queue: 'jobs' }, 400, 100127],
+      ['PUT', `/${id}/consumers/none`, { type: 'http_pull' }, 404, 11004], ['DELETE', `/${id}/consumers/none`, undefined, 404, 11004],
+      ['POST', `/${id}/messages`, { body: big, content_type: 'text' }, 413, 10252], ['POST', `/${id}/messages`, {}, 400, 10207], ['POST', `/${id}/messages`, { body: 1, content_type: 'text' }, 400, 10207], ['POST', `/${id}/messages`, { body: '!!', content_type: 'bytes' }, 400, 10207],
+      ['POST', `/${id}/messages`, { body: 'x', delay_seconds: 86_401 }, 400, 10207], ['POST', `/${id}/messages/batch`, { messages: [] }, 400, 10207], ['POST', `/${id}/messages/batch`, { messages: Array(101).fill({ body: 'x' }) }, 413, 10252],
+      ['POST', `/${id}/messages/batch`, { messages: Array(4).fill({ body: 'x'.repeat(100_000) }) }, 413, 10252], ['POST', `/${id}/messages/pull`, { batch_size: 0 }, 400, 10207], ['POST', `/${id}/messages/pull`, { visibility_timeout_ms: 43_200_001 }, 400, 10207],
+      ['POST', `/${id}/messages/ack`, { acks: 7 }, 400, 10207], ['POST', `/${id}/messages/ack`, { acks: [{}] }, 400, 10207], ['POST', `/${id}/messages/ack`, { acks: Array(1001).fill({ lease_id: 'x' }) }, 400, 10207],
+    ];
+    for (const [method, target, body, status, code] of cases) {
+      const r = await q_api(method, target, body);
+      assert.deepEqual([r.status, r.json?.errors?.[0]?.code], [status, code], `${method} ${target} ${JSON.stringify(body)?.slice(0, 80)}: ${r.text.slice(0, 300)}`);
+    }
+    assert.equal((await p.api('GET', `/accounts/${'f'.repeat(32)}/queues/${id}`)).json.success, false);
+    assert.equal((await q_api('GET', `/${id}/metrics`)).json.result.backlog_count, 1); // the one that is delayed
+  });
+
+  await test('wrangler deletes a queue, and its producer hears of it', async () => {
+    await wrangler(['queues', 'delete', 'jobs']);
+    assert.match((await ours.steps([['send', 'x']]))[0].error, /does not exist.*\(11000\)/);
+    assert.equal((await q_api('GET', '?name=jobs')).json.result.length, 0);
+  });
+
   fs.rmSync(dir, { recursive: true, force: true });
 }
