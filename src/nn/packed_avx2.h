@@ -23,6 +23,5 @@ static ALWAYS_INLINE vec widen_halves(const uint8_t *p)
 }
 
 #define GROUPS 1
-#define GROUPS_ALONE 2
 #define MOST_ROWS 3
 #define ROW_TILES(X) X(3) X(1)

@@ -23,6 +23,5 @@ static ALWAYS_INLINE vec widen_halves(const uint8_t *p)
 }
 
 #define GROUPS 2
-#define GROUPS_ALONE 4
 #define MOST_ROWS 6
 #define ROW_TILES(X) X(6) X(4) X(2) X(1)

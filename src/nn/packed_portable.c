@@ -36,7 +36,6 @@ static ALWAYS_INLINE ivec dot4(ivec acc, bvec w, ivec x, bool wide)
 
 #define WIDE_IS_SIGNED 0
 #define GROUPS 1
-#define GROUPS_ALONE 1
 #define MOST_ROWS 2
 #define ROW_TILES(X) X(2) X(1)
 #define PACKED_SET sv_packed_portable
