@@ -31,6 +31,7 @@
 #include "base/time.h"
 #include "cache/cache_binding.h"
 #include "cmd/cmd.h"
+#include "cmd/metrics.h"
 #include "d1/d1_http.h"
 #include "engine/client.h"
 #include "http/api.h"
@@ -58,6 +59,7 @@ typedef struct daemon_ctx {
     sv_accounts *accounts;
     sv_catalogue *catalogue;
     sv_engine_client *engine;
+    sv_scrapes *scrapes;
     sv_client *outward, *inward; /* to the world; to the dispatchers of Workers */
     sv_ai *ai;
     sv_d1 *d1;
@@ -103,7 +105,7 @@ static void get_metrics(sv_req *r, void *ctx)
                 (long long)api.n_requests, (long long)bind.n_requests, (long long)api.n_connections, (long long)bind.n_connections);
     sv_ai_metrics(d->ai, &b);
     sv_vectorize_metrics(d->vectorize, &b);
-    sv_req_send(r, 200, "text/plain; version=0.0.4; charset=utf-8", sv_buf_str(&b));
+    sv_scrapes_answer(d->scrapes, r, sv_buf_str(&b));
     sv_buf_done(&b);
 }
 
@@ -352,6 +354,7 @@ static sv_rc open_stores(daemon_ctx *d, const daemon_args *a, const char *run_di
     char engine_socket[128];
     snprintf(engine_socket, sizeof engine_socket, "%s/engine.sock", run_dir);
     d->engine = sv_engine_client_new(d->loop, engine_socket);
+    d->scrapes = sv_scrapes_new(d->loop, d->engine);
     d->outward = sv_client_new(d->loop);
     d->inward = sv_client_new(d->loop);
     d->ai = sv_ai_new(&(sv_ai_opts){.loop = d->loop, .engine = d->engine, .catalogue = d->catalogue});
@@ -456,6 +459,7 @@ static void close_all(daemon_ctx *d)
     sv_client_free(d->outward);
     sv_client_free(d->inward);
     sv_engine_client_free(d->engine);
+    sv_scrapes_free(d->scrapes);
     sv_workers_close(d->workers);
     sv_d1_close(d->d1);
     sv_d1_http_free(d->d1_http);

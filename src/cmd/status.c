@@ -62,12 +62,12 @@ static sv_rc get(sv_buf *out, const char *url, sv_err *err)
     return rc;
 }
 
-/* "selvedge_x_total{model="m"} 5" without its comments: the lines of our own counters. */
+/* "selvedge_x_total{model="m"} 5" without its comments: the lines of our own counters. Of histograms count and sum say enough here. */
 static void print_metrics(char *text)
 {
     char *save = NULL;
     for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
-        if (line[0] != '#')
+        if (line[0] != '#' && !strstr(line, "_bucket{"))
             printf("  %s\n", strncmp(line, "selvedge_", 9) == 0 ? line + 9 : line);
 }
 

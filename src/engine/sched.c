@@ -48,6 +48,9 @@
 
 enum { MAX_TENANTS = 256, MIN_PROMPT_ROWS = 16, MAX_PROBS_BYTES = 64 << 10 };
 
+const int32_t sv_step_ms_bounds[] = {1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000};
+const int32_t sv_step_rows_bounds[] = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024};
+
 typedef struct seq {
     struct seq *next; /* queued: in order of arrival */
     sv_sched_req req; /* tokens, stop and tenant are not looked at after add */
@@ -96,7 +99,8 @@ struct sv_sched {
     sv_buf piece, text;
     struct {
         _Atomic int32_t n_active, n_queued, used, cached;
-        _Atomic int64_t tokens, steps, cancelled, rows, hits, preempted;
+        _Atomic int64_t tokens, steps, cancelled, rows, hits, preempted, step_us;
+        _Atomic int64_t by_ms[SV_STEP_BUCKETS], by_rows[SV_STEP_BUCKETS];
     } count;
 };
 
@@ -521,6 +525,23 @@ static void choose(void *arg, int32_t i)
     q->chosen = sv_sampler_next(q->sampler, q->logits);
 }
 
+static int bucket_of(double v, const int32_t *bounds)
+{
+    int i = 0;
+    while (i < SV_STEP_BUCKETS - 1 && v > bounds[i])
+        i++;
+    return i;
+}
+
+static void count_step(sv_sched *s, int64_t us)
+{
+    s->count.steps++;
+    s->count.rows += s->n_rows;
+    s->count.step_us += us;
+    s->count.by_ms[bucket_of((double)us / 1000, sv_step_ms_bounds)]++;
+    s->count.by_rows[bucket_of(s->n_rows, sv_step_rows_bounds)]++;
+}
+
 static void compute(sv_sched *s)
 {
     sv_pool *pool = sv_compute_enter(s->compute);
@@ -529,6 +550,7 @@ static void compute(sv_sched *s)
     double us = (double)(sv_mono_us() - begin) / s->n_rows;
     sv_pool_run(pool, s->n_out, choose, s);
     sv_compute_leave(s->compute);
+    count_step(s, sv_mono_us() - begin);
     /* Of big steps only: a row of a small one carries all the weights' reading, and says little about a prompt's. */
     if (s->n_rows >= MIN_PROMPT_ROWS)
         s->us_a_row = s->us_a_row > 0 ? 0.8 * s->us_a_row + 0.2 * us : us;
@@ -632,8 +654,6 @@ void sv_sched_step(sv_sched *s)
         plan(s);
     if (s->n_active > 0 && s->n_chunks > 0) {
         compute(s);
-        s->count.steps++;
-        s->count.rows += s->n_rows;
         advance(s);
         for (int32_t i = 0; i < s->n_out; i++)
             accept(s, s->out[i]);
@@ -670,6 +690,30 @@ void sv_sched_get_stats(const sv_sched *s, sv_sched_stats *out)
         .kv_pages_used = atomic_load(&s->count.used), .kv_pages_cached = atomic_load(&s->count.cached),
         .kv_pages = sv_kv_get_stats(s->kv).n_pages, .cached_tokens = atomic_load(&s->count.hits), .preempted = atomic_load(&s->count.preempted),
         .tokens = atomic_load(&s->count.tokens), .steps = atomic_load(&s->count.steps),
-        .cancelled = atomic_load(&s->count.cancelled), .rows = atomic_load(&s->count.rows),
+        .cancelled = atomic_load(&s->count.cancelled), .rows = atomic_load(&s->count.rows), .step_us = atomic_load(&s->count.step_us),
     };
+    for (int i = 0; i < SV_STEP_BUCKETS; i++) {
+        out->steps_by_ms[i] = atomic_load(&s->count.by_ms[i]);
+        out->steps_by_rows[i] = atomic_load(&s->count.by_rows[i]);
+    }
+}
+
+void sv_sched_stats_add(sv_sched_stats *sum, const sv_sched_stats *more)
+{
+    sum->n_active += more->n_active;
+    sum->n_queued += more->n_queued;
+    sum->kv_pages_used += more->kv_pages_used;
+    sum->kv_pages_cached += more->kv_pages_cached;
+    sum->kv_pages += more->kv_pages;
+    sum->tokens += more->tokens;
+    sum->steps += more->steps;
+    sum->cancelled += more->cancelled;
+    sum->rows += more->rows;
+    sum->cached_tokens += more->cached_tokens;
+    sum->preempted += more->preempted;
+    sum->step_us += more->step_us;
+    for (int i = 0; i < SV_STEP_BUCKETS; i++) {
+        sum->steps_by_ms[i] += more->steps_by_ms[i];
+        sum->steps_by_rows[i] += more->steps_by_rows[i];
+    }
 }

@@ -60,12 +60,20 @@ void sv_sched_step(sv_sched *s);
 void sv_sched_stop(sv_sched *s, const sv_err *why); /* ends all with why */
 void sv_sched_trim(sv_sched *s);                /* idle for a while: free pages go back to the system, and kept prompts beyond a quarter of the cache */
 
+/* Steps by how long they took and how many rows they had: [i] counts those of at most the i-th bound, and more than the bound before; the last those
+ * beyond all bounds. */
+enum { SV_STEP_BUCKETS = 12 };
+extern const int32_t sv_step_ms_bounds[SV_STEP_BUCKETS - 1], sv_step_rows_bounds[SV_STEP_BUCKETS - 1];
+
 typedef struct sv_sched_stats {
     int32_t n_active, n_queued;
     int32_t kv_pages_used, kv_pages_cached, kv_pages; /* used: by requests in the batch; cached: kept for requests to come */
     int64_t tokens, steps, cancelled, rows; /* tokens: chosen; rows: computed, prompts too */
     int64_t cached_tokens, preempted;       /* prompt tokens that were not computed again; times that a request left the batch for want of pages */
+    int64_t step_us;                        /* of all steps */
+    int64_t steps_by_ms[SV_STEP_BUCKETS], steps_by_rows[SV_STEP_BUCKETS];
 } sv_sched_stats;
 void sv_sched_get_stats(const sv_sched *s, sv_sched_stats *out);
+void sv_sched_stats_add(sv_sched_stats *sum, const sv_sched_stats *more); /* of several models */
 
 #endif

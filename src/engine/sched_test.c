@@ -418,6 +418,31 @@ static void a_beginning_that_many_share_is_read_once(void **state)
     done(alone, N);
 }
 
+static void every_step_is_counted_by_its_time_and_its_rows(void **state)
+{
+    (void)state;
+    open_sched(&(sv_sched_opts){.max_rows = 16});
+    asked a = {0};
+    sv_sched_stats s, twice = {0};
+    ask(&a, "a", 40, 5, 1); /* 16, 16 and 8 rows, then four texts of one */
+    run();
+    sv_sched_get_stats(sched, &s);
+    assert_int_equal(s.steps, 7);
+    assert_int_equal(s.steps_by_rows[0], 4);                            /* at most 1 */
+    assert_int_equal(s.steps_by_rows[3], 1);                            /* at most 8 */
+    assert_int_equal(s.steps_by_rows[4], 2);                            /* at most 16 */
+    int64_t n = 0;
+    for (int i = 0; i < SV_STEP_BUCKETS; i++)
+        n += s.steps_by_ms[i];
+    assert_int_equal(n, 7);
+    assert_true(s.step_us > 0);
+    sv_sched_stats_add(&twice, &s);
+    sv_sched_stats_add(&twice, &s);
+    assert_true(twice.steps == 14 && twice.rows == 2 * 44 && twice.steps_by_rows[4] == 4 && twice.step_us == 2 * s.step_us);
+    done(&a, 1);
+    close_sched();
+}
+
 static void what_cannot_be_served_is_refused_at_once(void **state)
 {
     (void)state;
@@ -505,6 +530,7 @@ int main(void)
         cmocka_unit_test(when_pages_run_out_the_youngest_pauses_and_nobody_notices),
         cmocka_unit_test(the_next_turn_of_a_conversation_finds_its_history),
         cmocka_unit_test(a_beginning_that_many_share_is_read_once),
+        cmocka_unit_test(every_step_is_counted_by_its_time_and_its_rows),
         cmocka_unit_test(what_cannot_be_served_is_refused_at_once),
         cmocka_unit_test(a_stop_of_the_scheduler_ends_all_with_its_reason),
         cmocka_unit_test(a_crowd_is_served_and_leaves_nothing_behind),

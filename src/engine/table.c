@@ -72,7 +72,7 @@ struct sv_table {
     sv_jobs *preparers;
     sv_timer *tick;
     sv_model *models;
-    int64_t tokens, steps, cancelled; /* of models that are gone */
+    sv_sched_stats gone; /* sums of the models that are */
     _Atomic bool closing;
 };
 
@@ -348,9 +348,8 @@ static void gone(void *arg)
     sv_model *m = arg;
     sv_table *t = m->table;
     pthread_join(m->thread, NULL);
-    t->tokens += m->last.tokens;
-    t->steps += m->last.steps;
-    t->cancelled += m->last.cancelled;
+    m->last.kv_pages = m->last.kv_pages_cached = 0; /* what is counted stays, what was there is not */
+    sv_sched_stats_add(&t->gone, &m->last);
     model_free(m);
     check_closed(t);
 }
@@ -606,10 +605,17 @@ static void add_model_stats(const sv_model *m, const sv_sched_stats *s, sv_buf *
     sv_buf_addc(out, '}');
 }
 
+static void add_steps(sv_buf *out, const char *name, const int32_t *bounds, const int64_t *counts)
+{
+    sv_buf_addf(out, ",\"%s\":[", name);
+    for (int i = 0; i < SV_STEP_BUCKETS - 1; i++)
+        sv_buf_addf(out, "[%d,%lld],", bounds[i], (long long)counts[i]);
+    sv_buf_addf(out, "[null,%lld]]", (long long)counts[SV_STEP_BUCKETS - 1]);
+}
+
 void sv_table_add_stats(const sv_table *t, sv_buf *out)
 {
-    int32_t n_queued = 0;
-    int64_t tokens = t->tokens, steps = t->steps, cancelled = t->cancelled;
+    sv_sched_stats all = t->gone;
     sv_buf_adds(out, "\"models\":[");
     for (const sv_model *m = t->models; m; m = m->next) {
         sv_sched_stats s = m->last;
@@ -618,11 +624,13 @@ void sv_table_add_stats(const sv_table *t, sv_buf *out)
         if (m != t->models)
             sv_buf_addc(out, ',');
         add_model_stats(m, &s, out);
-        tokens += s.tokens;
-        steps += s.steps;
-        cancelled += s.cancelled;
-        n_queued += s.n_queued;
+        sv_sched_stats_add(&all, &s);
     }
-    sv_buf_addf(out, "],\"queue\":%d,\"tokens\":%lld,\"steps\":%lld,\"cancelled\":%lld", n_queued, (long long)tokens, (long long)steps,
-                (long long)cancelled);
+    sv_buf_addf(out, "],\"queue\":%d,\"tokens\":%lld,\"steps\":%lld,\"cancelled\":%lld", all.n_queued, (long long)all.tokens, (long long)all.steps,
+                (long long)all.cancelled);
+    sv_buf_addf(out, ",\"active\":%d,\"rows\":%lld,\"cached_tokens\":%lld,\"preempted\":%lld,\"kv_pages_used\":%d,\"kv_pages_cached\":%d,\"kv_pages\":%d",
+                all.n_active, (long long)all.rows, (long long)all.cached_tokens, (long long)all.preempted, all.kv_pages_used, all.kv_pages_cached, all.kv_pages);
+    sv_buf_addf(out, ",\"step_s\":%.6f", (double)all.step_us / 1e6);
+    add_steps(out, "steps_by_ms", sv_step_ms_bounds, all.steps_by_ms);
+    add_steps(out, "steps_by_rows", sv_step_rows_bounds, all.steps_by_rows);
 }
