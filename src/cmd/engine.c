@@ -1,6 +1,9 @@
 /* engine.c - `selvedge engine`: the inference process, started by serve with its listening socket as descriptor 3 */
 #include <getopt.h>
+#include <limits.h>
 #include <signal.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "account/limits.h"
 #include "base/log.h"
@@ -9,6 +12,18 @@
 #include "engine/engine.h"
 
 enum { LISTEN_FD = 3 };
+
+/* It lies beside this program. Without it only WAV is heard, and each request with something else says so. */
+static const char *audio_helper(char path[PATH_MAX])
+{
+    ssize_t n = readlink("/proc/self/exe", path, PATH_MAX - 1);
+    path[n > 0 ? n : 0] = 0;
+    char *slash = strrchr(path, '/');
+    if (!slash || (size_t)(slash - path) + sizeof "/selvedge-audio" > PATH_MAX)
+        return NULL;
+    strcpy(slash, "/selvedge-audio");
+    return access(path, X_OK) == 0 ? path : NULL;
+}
 
 int sv_cmd_engine(int argc, char **argv)
 {
@@ -24,8 +39,9 @@ int sv_cmd_engine(int argc, char **argv)
         }
     if (!ok || optind != argc || threads < 0 || threads > 1024)
         return sv_cmd_usage("selvedge engine: started by `selvedge serve`\n");
+    char helper[PATH_MAX];
     sv_log_init("engine", SV_INFO);
     signal(SIGPIPE, SIG_IGN);
-    return sv_engine_main(&(sv_engine_opts){.listen_fd = LISTEN_FD, .n_threads = (int)threads, .drain_ms = drain_ms,
+    return sv_engine_main(&(sv_engine_opts){.listen_fd = LISTEN_FD, .n_threads = (int)threads, .drain_ms = drain_ms, .audio_helper = audio_helper(helper),
                                              .max_queued = (int32_t)sv_limit_value(SV_LIMIT_AI_QUEUE)});
 }

@@ -60,6 +60,7 @@ struct sv_gen {
     void (*on_probs)(sv_gen *g, sv_str packed, void *arg);
     void (*on_done)(sv_gen *g, sv_rc rc, sv_finish finish, const sv_usage *usage, const sv_err *err, void *arg);
     void (*on_vectors)(sv_gen *g, sv_rc rc, const sv_vectors *v, const sv_err *err, void *arg); /* of an encoder's request; then on_done is NULL */
+    void (*on_result)(sv_gen *g, sv_rc rc, sv_str json, const sv_usage *usage, const sv_err *err, void *arg); /* of media; the same */
     void *arg;
 };
 
@@ -131,6 +132,8 @@ static void end(sv_gen *g, sv_rc rc, sv_finish finish, const sv_usage *usage, co
     forget(g);
     if (g->on_vectors)
         g->on_vectors(g, rc, NULL, err, g->arg);
+    else if (g->on_result)
+        g->on_result(g, rc, (sv_str){0}, usage, err, g->arg);
     else
         g->on_done(g, rc, finish, usage, err, g->arg);
     free(g);
@@ -340,6 +343,15 @@ static sv_rc on_gen_frame(sv_gen *g, const sv_frame *f, sv_err *err)
         }
         return rc;
     }
+    case SV_WIRE_RESULT:
+        if (!g->on_result)
+            return sv_fail(err, SV_EFORMAT, "engine protocol: a result for a generation");
+        if ((rc = sv_wire_get_result(&text, &usage, f, err)) == SV_OK) {
+            forget(g);
+            g->on_result(g, SV_OK, text, &usage, NULL, g->arg);
+            free(g);
+        }
+        return rc;
     case SV_WIRE_PROBS:
         if ((rc = sv_wire_get_probs(&text, f, err)) == SV_OK) {
             drop_frame(g);
@@ -579,6 +591,23 @@ sv_rc sv_engine_encode(sv_gen **out, sv_engine_client *c, const sv_encode_opts *
     *out = begin(c, (sv_gen){.id = id, .frame = frame, .on_vectors = opts->on_done, .arg = opts->arg});
     return SV_OK;
 }
+
+sv_rc sv_engine_media(sv_gen **out, sv_engine_client *c, const sv_media_opts *opts, sv_err *err)
+{
+    uint32_t id = 0;
+    sv_buf frame;
+    SV_ASSERT(opts->on_done);
+    if (find_slot(c, &id, err) != SV_OK)
+        return err->code;
+    sv_buf_init(&frame, SV_WIRE_HEAD + SV_WIRE_MAX);
+    if (sv_wire_add_media(&frame, id, opts, err) != SV_OK) {
+        sv_buf_done(&frame);
+        return err->code;
+    }
+    *out = begin(c, (sv_gen){.id = id, .frame = frame, .on_result = opts->on_done, .arg = opts->arg});
+    return SV_OK;
+}
+
 void sv_gen_cancel(sv_gen *g)
 {
     if (!g || g->done)

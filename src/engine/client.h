@@ -105,6 +105,18 @@ typedef struct sv_encode_opts {
 /* As sv_engine_generate; sv_gen_cancel takes it back. */
 SV_MUST sv_rc sv_engine_encode(sv_gen **out, sv_engine_client *c, const sv_encode_opts *opts, sv_err *err);
 
+/* Models for media (engine/media.h): a file in, JSON out. What is in options and in the answer is the kind's: engine/speech.h. */
+typedef struct sv_media_opts {
+    const char *model_path, *tenant;
+    const json_t *options; /* an object */
+    sv_str bytes;          /* the file */
+    /* Exactly once, last: json and usage are set where rc is SV_OK, and borrowed until the end of the call; else err, as of generations. */
+    void (*on_done)(sv_gen *g, sv_rc rc, sv_str json, const sv_usage *usage, const sv_err *err, void *arg);
+    void *arg;
+} sv_media_opts;
+/* As sv_engine_generate; sv_gen_cancel takes it back. */
+SV_MUST sv_rc sv_engine_media(sv_gen **out, sv_engine_client *c, const sv_media_opts *opts, sv_err *err);
+
 /* Counters of the engine process, as JSON: {"pid","threads","connections","draining","models":[{"path","state","n_active","n_queued","n_jobs",
  * "kv_pages_used","kv_pages_cached","kv_pages","cached_tokens","preempted","tokens","steps","rows"}],"queue","tokens","steps","cancelled","encoders":[{"path",
  * "state","n_jobs","texts","tokens","batches"}]};

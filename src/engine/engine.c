@@ -26,6 +26,7 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "engine/encode.h"
+#include "engine/media.h"
 #include "engine/table.h"
 #include "engine/wire.h"
 
@@ -39,8 +40,9 @@ typedef struct call {
     struct call *next, **link; /* link: what points at this */
     conn *conn;
     uint32_t id;
-    sv_job *job;       /* one of the two */
+    sv_job *job;       /* one of the three */
     sv_encode *encode;
+    sv_media *media;
 } call;
 
 struct conn {
@@ -65,6 +67,7 @@ struct engine {
     sv_room *room;
     sv_table *table;
     sv_encoders *encoders;
+    sv_media_table *media;
     int listen_fd, signal_fd;
     sv_watch *listen_watch, *signal_watch;
     sv_timer *pause;  /* accept again */
@@ -117,6 +120,9 @@ static void abandon(call *k)
     if (k->job) {
         k->job->owner = NULL;
         sv_table_cancel(k->job);
+    } else if (k->media) {
+        k->media->owner = NULL;
+        atomic_store(&k->media->cancel, true);
     } else {
         k->encode->owner = NULL;
         atomic_store(&k->encode->cancel, true);
@@ -277,6 +283,20 @@ static void on_vectors(sv_encode *j)
     c->dirty = true;
 }
 
+static void on_media(sv_media *j)
+{
+    call *k = j->owner;
+    if (k) {
+        k->conn->dirty = true;
+        if (j->err.code == SV_OK)
+            sv_wire_add_result(&k->conn->out, j->id, sv_buf_str(&j->json), &j->usage);
+        else
+            sv_wire_add_fail(&k->conn->out, j->id, &j->err);
+        call_free(k);
+    }
+    sv_media_free(j);
+}
+
 /* --- frames in ------------------------------------------------------------------------------------------------------ */
 
 static call *find_call(conn *c, uint32_t id)
@@ -354,6 +374,33 @@ static sv_rc submit_encode(conn *c, const sv_frame *f, sv_err *err)
     return SV_OK;
 }
 
+/* The frame's bytes go with the buffer: they are copied. */
+static sv_rc submit_media(conn *c, const sv_frame *f, sv_err *err)
+{
+    sv_media *j = sv_media_new();
+    j->id = f->id;
+    sv_rc rc = c->n_calls >= MAX_CALLS ? sv_fail_api(err, SV_ELIMIT, 3040, "out of capacity: %d requests are under way on this connection", c->n_calls)
+                                       : sv_wire_get_media(&j->req, f, err);
+    if (rc == SV_OK && !(j->bytes = sv_try_calloc(j->req.bytes.n + 1, 1)))
+        rc = sv_fail(err, SV_ENOMEM, "no memory for a file of %zu bytes", j->req.bytes.n);
+    if (rc == SV_OK) {
+        memcpy(j->bytes, j->req.bytes.p, j->req.bytes.n);
+        j->req.bytes.p = j->bytes;
+        rc = sv_media_submit(c->e->media, j, err);
+    }
+    if (rc != SV_OK) {
+        sv_media_free(j);
+        return rc;
+    }
+    j->owner = call_new(c, (call){.id = j->id, .media = j});
+    return SV_OK;
+}
+
+static sv_rc submit_any(conn *c, const sv_frame *f, sv_err *err)
+{
+    return f->type == SV_WIRE_ENCODE ? submit_encode(c, f, err) : f->type == SV_WIRE_MEDIA ? submit_media(c, f, err) : submit(c, f, err);
+}
+
 static sv_rc on_generate(conn *c, const sv_frame *f, sv_err *err)
 {
     if (f->id == 0 || find_call(c, f->id))
@@ -361,7 +408,7 @@ static sv_rc on_generate(conn *c, const sv_frame *f, sv_err *err)
     sv_err why = {0};
     if (c->e->draining)
         sv_wire_add(&c->out, SV_WIRE_AGAIN, f->id, (sv_str){0});
-    else if ((f->type == SV_WIRE_ENCODE ? submit_encode(c, f, &why) : submit(c, f, &why)) != SV_OK)
+    else if (submit_any(c, f, &why) != SV_OK)
         sv_wire_add_fail(&c->out, f->id, &why);
     return SV_OK;
 }
@@ -376,6 +423,8 @@ static void on_stats(conn *c)
     sv_table_add_stats(e->table, &b);
     sv_buf_addc(&b, ',');
     sv_encoders_add_stats(e->encoders, &b);
+    sv_buf_addc(&b, ',');
+    sv_media_add_stats(e->media, &b);
     sv_buf_addc(&b, '}');
     sv_wire_add(&c->out, SV_WIRE_STATS, 0, b.failed ? SV_STR("{}") : sv_buf_str(&b));
 }
@@ -399,6 +448,7 @@ static sv_rc on_frame(conn *c, const sv_frame *f, sv_err *err)
     switch (f->type) {
     case SV_WIRE_GENERATE:
     case SV_WIRE_ENCODE:
+    case SV_WIRE_MEDIA:
         return on_generate(c, f, err);
     case SV_WIRE_CANCEL: {
         call *k = find_call(c, f->id);
@@ -542,6 +592,9 @@ static void engine_open(engine *e, const sv_engine_opts *o, const sigset_t *sign
         .on_start = on_start, .on_text = on_text, .on_probs = on_probs, .on_end = on_end, .on_batch = flush_dirty, .arg = e});
     e->encoders = sv_encoders_new(e->loop, e->compute, &(sv_encoders_opts){
         .room = e->room, .idle_ms = o->idle_ms, .max_queued = o->max_queued, .on_end = on_vectors, .on_batch = flush_dirty, .arg = e});
+    e->media = sv_media_table_new(e->loop, e->compute, &(sv_media_table_opts){
+        .room = e->room, .idle_ms = o->idle_ms, .max_queued = o->max_queued, .audio_helper = o->audio_helper, .on_end = on_media, .on_batch = flush_dirty,
+        .arg = e});
     e->signal_fd = signalfd(-1, signals, SFD_NONBLOCK | SFD_CLOEXEC);
     SV_ASSERT(e->signal_fd >= 0);
     e->signal_watch = sv_loop_watch(e->loop, e->signal_fd, EPOLLIN, on_signal, e);
@@ -559,6 +612,7 @@ static void engine_close(engine *e)
     e->draining = false; /* nothing stops the loop but the table from here on */
     while (e->conns)
         conn_close(e->conns);
+    sv_media_table_free(e->media);
     sv_encoders_free(e->encoders);
     sv_table_free(e->table);
     sv_room_free(e->room);

@@ -16,6 +16,7 @@ typedef struct sv_engine_opts { /* zeros are the defaults, but for listen_fd */
     size_t kv_bytes;      /* a quarter of the memory: KV cache of each model */
     int32_t max_active;   /* 64: requests a batch */
     int32_t max_queued;   /* 256: requests that wait, each model */
+    const char *audio_helper; /* the program that decodes sound (models/audio.h); NULL: WAV only */
 } sv_engine_opts;
 
 /* The process's main: blocks SIGTERM and SIGINT for the calling thread, returns the exit code, 0 after a drain. */

@@ -10,9 +10,11 @@
 
 #include "models/encoder.h"
 #include "models/llm.h"
+#include "models/whisper.h"
 
 static const char *const kinds[SV_N_KINDS] = {
-    [SV_KIND_GENERATOR] = "language model", [SV_KIND_ENCODER] = "text encoder", [SV_KIND_CLASSIFIER] = "text classifier", [SV_KIND_RERANKER] = "reranker"};
+    [SV_KIND_GENERATOR] = "language model", [SV_KIND_ENCODER] = "text encoder", [SV_KIND_CLASSIFIER] = "text classifier", [SV_KIND_RERANKER] = "reranker",
+    [SV_KIND_SPEECH] = "speech recogniser"};
 
 const char *sv_model_kind_name(sv_model_kind k) { return kinds[k]; }
 
@@ -48,6 +50,17 @@ static sv_rc inspect_encoder(const char *path, sv_model_facts *out, sv_err *err)
     return SV_OK;
 }
 
+static sv_rc inspect_whisper(const char *path, sv_model_facts *out, sv_err *err)
+{
+    SV_AUTO(sv_whisper_closep) sv_whisper *m = NULL;
+    if (sv_whisper_open(&m, path, err) != SV_OK)
+        return err->code;
+    const sv_whisper_info *i = sv_whisper_get_info(m);
+    *out = (sv_model_facts){.kind = SV_KIND_SPEECH, .n_params = i->n_params, .size_bytes = i->size_bytes, .n_ctx = i->n_text_ctx, .n_vocab = i->n_vocab};
+    name_all(out, "whisper", i->name, i->weights);
+    return SV_OK;
+}
+
 static sv_rc inspect_llm(const char *path, sv_model_facts *out, sv_err *err)
 {
     SV_AUTO(sv_llm_unrefp) sv_llm *m = NULL;
@@ -61,7 +74,7 @@ static sv_rc inspect_llm(const char *path, sv_model_facts *out, sv_err *err)
 }
 
 static const struct { bool (*is)(const char *path); sv_rc (*inspect)(const char *path, sv_model_facts *out, sv_err *err); } families[] = {
-    {sv_encoder_is, inspect_encoder},
+    {sv_encoder_is, inspect_encoder}, {sv_whisper_is, inspect_whisper},
 };
 
 sv_rc sv_engine_inspect(const char *path, sv_model_facts *out, sv_err *err)

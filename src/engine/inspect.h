@@ -16,6 +16,7 @@ typedef enum sv_model_kind {
     SV_KIND_ENCODER,    /* a vector for a text */
     SV_KIND_CLASSIFIER, /* scores of classes for a text */
     SV_KIND_RERANKER,   /* one score for a pair of texts */
+    SV_KIND_SPEECH,     /* text for a recording */
     SV_N_KINDS,
 } sv_model_kind;
 const char *sv_model_kind_name(sv_model_kind k);                /* "text encoder" */

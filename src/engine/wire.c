@@ -27,6 +27,7 @@ static const struct { uint32_t min, max; } sizes[SV_WIRE_LAST + 1] = {
     [SV_WIRE_STATS] = {0, SV_WIRE_MAX}, [SV_WIRE_STARTED] = {8, 8},            [SV_WIRE_TEXT] = {4, SV_WIRE_MAX},
     [SV_WIRE_DONE] = {16, 16},          [SV_WIRE_FAIL] = {8, 8 + sizeof(((sv_err *)0)->msg) - 1},
     [SV_WIRE_ENCODE] = {2, SV_WIRE_MAX}, [SV_WIRE_VECTORS] = {12, SV_WIRE_MAX}, [SV_WIRE_PROBS] = {16, SV_WIRE_MAX},
+    [SV_WIRE_MEDIA] = {6, SV_WIRE_MAX}, [SV_WIRE_RESULT] = {10, SV_WIRE_MAX},
     [SV_WIRE_AGAIN] = {0, 0},           [SV_WIRE_GOAWAY] = {0, 0},
 };
 
@@ -607,4 +608,80 @@ void sv_wire_add_vectors(sv_buf *out, uint32_t id, const sv_vectors *v)
     } else {
         sv_wire_add(out, SV_WIRE_VECTORS, id, sv_buf_str(&b));
     }
+}
+
+/* --- media -------------------------------------------------------------------------------------------------------- */
+
+sv_rc sv_wire_get_media(sv_wire_media *out, const sv_frame *f, sv_err *err)
+{
+    sv_wire_media m = {0};
+    if (expect(f, SV_WIRE_MEDIA, err) != SV_OK)
+        return err->code;
+    size_t n_head = get32(f->payload.p), room = f->payload.n - 4;
+    if (n_head > room)
+        return sv_fail(err, SV_EFORMAT, "engine protocol: a head of %zu bytes in %zu", n_head, room);
+    if (sv_json_parse(&m.json, (sv_str){f->payload.p + 4, n_head}, err) != SV_OK)
+        return sv_fail(err, SV_EINVAL, "request is not valid JSON");
+    m.model_path = sv_json_cstr(m.json, "model");
+    m.tenant = sv_json_cstr(m.json, "tenant");
+    m.options = json_object_get(m.json, "options");
+    m.bytes = (sv_str){f->payload.p + 4 + n_head, room - n_head};
+    if (m.model_path && m.model_path[0] && m.tenant && strlen(m.tenant) < SV_WIRE_MAX_TENANT && json_is_object(m.options)) {
+        *out = m;
+        return SV_OK;
+    }
+    sv_wire_media_done(&m);
+    return sv_fail(err, SV_EINVAL, "'model', 'tenant' or 'options' is missing or too long");
+}
+
+void sv_wire_media_done(sv_wire_media *m)
+{
+    json_decref(m->json);
+    m->json = NULL;
+}
+
+sv_rc sv_wire_get_result(sv_str *json, sv_usage *usage, const sv_frame *f, sv_err *err)
+{
+    if (expect(f, SV_WIRE_RESULT, err) != SV_OK)
+        return err->code;
+    *usage = (sv_usage){.prompt_tokens = get_i32(f->payload.p), .completion_tokens = get_i32(f->payload.p + 4)};
+    *json = (sv_str){f->payload.p + 8, f->payload.n - 8};
+    return SV_OK;
+}
+
+sv_rc sv_wire_add_media(sv_buf *out, uint32_t id, const sv_media_opts *o, sv_err *err)
+{
+    if (!o->model_path || !o->model_path[0] || !json_is_object(o->options))
+        return sv_fail(err, SV_EINVAL, "a request needs a model and options");
+    SV_AUTO(sv_buf_donep) sv_buf b;
+    sv_buf_init(&b, SV_WIRE_MAX);
+    sv_buf_add(&b, "\0\0\0\0", 4);
+    sv_buf_adds(&b, "{\"model\":");
+    sv_json_add_str(&b, sv_str_of(o->model_path));
+    sv_buf_adds(&b, ",\"tenant\":");
+    sv_json_add_str(&b, sv_str_of(o->tenant ? o->tenant : ""));
+    sv_buf_adds(&b, ",\"options\":");
+    sv_json_add_value(&b, o->options);
+    sv_buf_addc(&b, '}');
+    size_t n_head = b.n - 4;
+    sv_buf_add(&b, o->bytes.p, o->bytes.n);
+    if (b.failed)
+        return sv_fail(err, SV_ELIMIT, "the request is over %d MiB", SV_WIRE_MAX >> 20);
+    put32(b.p, (uint32_t)n_head);
+    sv_wire_add(out, SV_WIRE_MEDIA, id, sv_buf_str(&b));
+    return out->failed ? sv_fail(err, SV_ELIMIT, "too many bytes wait for the engine") : SV_OK;
+}
+
+void sv_wire_add_result(sv_buf *out, uint32_t id, sv_str json, const sv_usage *usage)
+{
+    if (json.n > SV_WIRE_MAX - 8) {
+        sv_err err = {0};
+        (void)sv_fail(&err, SV_ELIMIT, "the answer is over %d MiB", SV_WIRE_MAX >> 20);
+        sv_wire_add_fail(out, id, &err);
+        return;
+    }
+    char head[8];
+    put32(head, (uint32_t)usage->prompt_tokens);
+    put32(head + 4, (uint32_t)usage->completion_tokens);
+    add2(out, SV_WIRE_RESULT, id, (sv_str){head, sizeof head}, json);
 }

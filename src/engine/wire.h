@@ -8,6 +8,7 @@
  *     HELLO     u32 magic, u32 version             HELLO     u32 magic, u32 version, u32 pid
  *     GENERATE  u32 n_head, JSON head, raw prompt  STARTED   i32 prompt_tokens, i32 cached_tokens
  *     ENCODE    JSON                               VECTORS   i32 n, dim, tokens, n * dim float32, JSON list of labels
+ *     MEDIA     u32 n_head, JSON head, raw bytes   RESULT    i32 prompt, completion tokens, JSON
  *     CANCEL                                       TEXT      i32 n_tokens, UTF-8
  *     STATS                                        PROBS     packed probabilities (sv_token_probs_next)
  *                                                  DONE      i32 finish, prompt, completion, cached tokens
@@ -15,7 +16,7 @@
  *                                                  STATS     JSON
  *                                                  AGAIN     not taken, the engine is leaving: send it to the next one
  *                                                  GOAWAY    id 0: no new requests on this connection
- * A request of an encoder (ENCODE) ends with VECTORS, FAIL or AGAIN.
+ * A request of an encoder (ENCODE) ends with VECTORS, FAIL or AGAIN; one about a file of media (MEDIA) with RESULT, FAIL or AGAIN.
  * HELLO comes first on both sides; the daemon need not wait for the answer. A generation ends with DONE, FAIL or AGAIN, exactly one; after
  * CANCEL none may come. Both ends are of one build, so there is one version and no negotiation.
  *
@@ -42,8 +43,8 @@ enum {
 typedef enum sv_wire_type {
     SV_WIRE_HELLO = 1, SV_WIRE_GENERATE, SV_WIRE_CANCEL, SV_WIRE_STATS,
     SV_WIRE_STARTED, SV_WIRE_TEXT, SV_WIRE_DONE, SV_WIRE_FAIL, SV_WIRE_AGAIN, SV_WIRE_GOAWAY, SV_WIRE_ENCODE, SV_WIRE_VECTORS,
-    SV_WIRE_PROBS,
-    SV_WIRE_LAST = SV_WIRE_PROBS,
+    SV_WIRE_PROBS, SV_WIRE_MEDIA, SV_WIRE_RESULT,
+    SV_WIRE_LAST = SV_WIRE_RESULT,
 } sv_wire_type;
 
 typedef struct sv_frame {
@@ -97,6 +98,19 @@ void sv_wire_encode_done(sv_wire_encode *e);
 SV_MUST sv_rc sv_wire_get_vectors(sv_vectors *out, const sv_frame *f, sv_err *err); /* borrowed from the frame; v may lie at any address */
 SV_MUST sv_rc sv_wire_add_encode(sv_buf *out, uint32_t id, const sv_encode_opts *opts, sv_err *err); /* SV_EINVAL, SV_ELIMIT */
 void sv_wire_add_vectors(sv_buf *out, uint32_t id, const sv_vectors *v);
+
+/* A request about a file of media. All but the bytes, which are the frame's, is borrowed from json. */
+typedef struct sv_wire_media {
+    json_t *json; /* owned: sv_wire_media_done */
+    const char *model_path, *tenant;
+    const json_t *options; /* an object */
+    sv_str bytes;
+} sv_wire_media;
+SV_MUST sv_rc sv_wire_get_media(sv_wire_media *out, const sv_frame *f, sv_err *err); /* as sv_wire_get_gen */
+void sv_wire_media_done(sv_wire_media *m);
+SV_MUST sv_rc sv_wire_get_result(sv_str *json, sv_usage *usage, const sv_frame *f, sv_err *err); /* borrowed from the frame */
+SV_MUST sv_rc sv_wire_add_media(sv_buf *out, uint32_t id, const sv_media_opts *opts, sv_err *err); /* SV_EINVAL, SV_ELIMIT */
+void sv_wire_add_result(sv_buf *out, uint32_t id, sv_str json, const sv_usage *usage);
 
 /* Writers append one frame; a buffer over its cap ends up `failed`, half a frame is never left in it. */
 void sv_wire_add(sv_buf *out, sv_wire_type type, uint32_t id, sv_str payload);

@@ -61,6 +61,23 @@ static void again_vectors(const sv_vectors *v)
     sv_buf_done(&b);
 }
 
+static void again_media(const sv_wire_media *m)
+{
+    sv_wire_media back = {0};
+    sv_buf b;
+    sv_frame f;
+    size_t used;
+    sv_err err = {0};
+    const sv_media_opts o = {.model_path = m->model_path, .tenant = m->tenant, .options = m->options, .bytes = m->bytes};
+    sv_buf_init(&b, 0);
+    SV_ASSERT(sv_wire_add_media(&b, 1, &o, &err) == SV_OK);
+    SV_ASSERT(sv_wire_parse(&f, &used, sv_buf_str(&b), &err) == SV_OK && used == b.n && sv_wire_get_media(&back, &f, &err) == SV_OK);
+    SV_ASSERT(strcmp(back.model_path, m->model_path) == 0 && strcmp(back.tenant, m->tenant) == 0 && sv_str_eq(back.bytes, m->bytes));
+    SV_ASSERT(json_equal((json_t *)(uintptr_t)back.options, (json_t *)(uintptr_t)m->options));
+    sv_wire_media_done(&back);
+    sv_buf_done(&b);
+}
+
 static void look(const sv_frame *f)
 {
     sv_err err = {0}, what = {0};
@@ -93,6 +110,12 @@ static void look(const sv_frame *f)
     if (sv_wire_get_encode(&e, f, &err) == SV_OK)
         again_encode(&e);
     sv_wire_encode_done(&e);
+    sv_wire_media m = {0};
+    if (sv_wire_get_media(&m, f, &err) == SV_OK)
+        again_media(&m);
+    sv_wire_media_done(&m);
+    if (sv_wire_get_result(&text, &usage, f, &err) == SV_OK)
+        SV_ASSERT(text.n + 8 == f->payload.n);
     if (sv_wire_get_vectors(&v, f, &err) == SV_OK)
         again_vectors(&v);
 }
