@@ -38,8 +38,9 @@
 #include "base/thread.h"
 #include "base/time.h"
 #include "db/db.h"
+#include "kv/kv_hot.h"
 
-enum { MAX_GROUP = 256, SWEEP_S = 5, SWEEP_ROWS = 500, N_NAME = 33 };
+enum { MAX_GROUP = 256, SWEEP_S = 5, SWEEP_ROWS = 500, N_NAME = 33, HOT_BYTES = 64 << 20 };
 
 static const char *const migrations[] = {
     "CREATE TABLE namespaces (no INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, account TEXT NOT NULL, title TEXT NOT NULL,"
@@ -55,6 +56,7 @@ static const char *const migrations[] = {
 struct sv_kvs {
     sv_db *db;
     char *folder; /* of big values */
+    sv_kv_hot *hot;
     pthread_mutex_t lock;
     pthread_cond_t more;
     sv_kvs_write *first, **last;
@@ -230,7 +232,8 @@ static sv_rc find_row(group *g, sv_dbw *w, int64_t ns, sv_str key, int64_t *id, 
 {
     bool row = false;
     SV_AUTO(sv_stmt_donep) sv_stmt q = {0};
-    if (sv_stmt_prep(&q, w, "SELECT id, file FROM entries WHERE ns = ?1 AND key = ?2", err) != SV_OK)
+    if (sv_stmt_prep(&q, w, "SELECT id, file FROM entries WHERE ns = ?1 AND key = ?2"
+                     " AND EXISTS (SELECT 1 FROM namespaces WHERE no = ?1 AND gone = 0)", err) != SV_OK)
         return err->code;
     sv_bind_i64(&q, 1, ns);
     sv_bind_blob(&q, 2, key.p, key.n);
@@ -407,7 +410,9 @@ static void finish_write(sv_kvs *kv, sv_kvs_write *w)
 static void commit_group(sv_kvs *kv, group *g)
 {
     sv_err err = {0};
+    sv_kv_hot_writing(kv->hot, g->v, g->n);
     sv_rc rc = sv_db_write(kv->db, apply_group, g, &err);
+    sv_kv_hot_written(kv->hot, g->v, g->n);
     if (rc != SV_OK && g->n > 1) { /* each for itself: a full disk may still have room for the small ones */
         free(g->old);
         for (size_t i = 0; i < g->n; i++) {
@@ -539,6 +544,7 @@ sv_rc sv_kvs_get(sv_kvs *kv, const sv_kvs_ns *ns, sv_str key, sv_kvs_value *out,
     char path[600];
     for (int attempt = 0;; attempt++) {
         get_arg g = {.ns = ns->no, .key = key, .v = {.fd = -1}};
+        sv_kv_pass pass = sv_kv_hot_before(kv->hot, sv_str_of(ns->account), sv_str_of(ns->id), key);
         if (sv_db_read(kv->db, read_entry, &g, err) != SV_OK) {
             sv_kvs_value_done(&g.v);
             return err->code;
@@ -548,6 +554,7 @@ sv_rc sv_kvs_get(sv_kvs *kv, const sv_kvs_ns *ns, sv_str key, sv_kvs_value *out,
             g.v.fd = open(path, O_RDONLY | O_CLOEXEC);
         }
         if (!g.file[0] || g.v.fd >= 0) {
+            sv_kv_hot_keep(kv->hot, pass, sv_str_of(ns->account), sv_str_of(ns->id), key, &g.v);
             *out = g.v;
             return SV_OK;
         }
@@ -560,6 +567,11 @@ sv_rc sv_kvs_get(sv_kvs *kv, const sv_kvs_ns *ns, sv_str key, sv_kvs_value *out,
             return SV_EIO;
         }
     }
+}
+
+bool sv_kvs_get_hot(sv_kvs *kv, sv_str account, sv_str ns_id, sv_str key, sv_kvs_value *out)
+{
+    return sv_kv_hot_get(kv->hot, account, ns_id, key, now_s(), out);
 }
 
 sv_rc sv_kvs_value_read(const sv_kvs_value *v, sv_buf *out, sv_err *err)
@@ -824,6 +836,7 @@ sv_rc sv_kvs_open(sv_kvs **out, const char *data_dir, sv_err *err)
 {
     sv_kvs *kv = sv_xnew0(sv_kvs);
     kv->last = &kv->first;
+    kv->hot = sv_kv_hot_new(HOT_BYTES);
     pthread_mutex_init(&kv->lock, NULL);
     pthread_cond_init(&kv->more, NULL);
     if (open_folder(kv, data_dir, err) != SV_OK || sweep_folder(kv, err) != SV_OK) {
@@ -850,6 +863,7 @@ sv_kvs *sv_kvs_close(sv_kvs *kv)
         pthread_join(kv->writer, NULL);
     }
     sv_db_close(kv->db);
+    sv_kv_hot_free(kv->hot);
     pthread_cond_destroy(&kv->more);
     pthread_mutex_destroy(&kv->lock);
     free(kv->folder);

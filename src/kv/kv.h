@@ -3,7 +3,7 @@
  * Keys are bytes, 1 to 512, ordered as bytes. A value has up to 25 MiB; one over SV_KVS_INLINE bytes lies in a file of its own below
  * DATA/kv/big, all else in DATA/kv/kv.db. What a write has reported is on disk, and every read that begins after that sees it.
  *
- * Threads: open and close by the owner, when no call is in progress. sv_kvs_submit never blocks; everything else does (job pool). */
+ * Threads: open and close by the owner, when no call is in progress. sv_kvs_submit and sv_kvs_get_hot never block; everything else does (job pool). */
 #ifndef SV_KV_KV_H
 #define SV_KV_KV_H
 
@@ -104,6 +104,8 @@ void sv_kvs_value_done(sv_kvs_value *v);
 
 /* SV_ENOENT 10009: no such key, or expired. `out` was set by sv_kvs_value_init. */
 SV_MUST sv_rc sv_kvs_get(sv_kvs *kv, const sv_kvs_ns *ns, sv_str key, sv_kvs_value *out, sv_err *err);
+/* The same where the value was read lately and lies in memory: never blocks. false: ask sv_kvs_get. */
+bool sv_kvs_get_hot(sv_kvs *kv, sv_str account, sv_str ns_id, sv_str key, sv_kvs_value *out);
 /* The value as text, wherever it lies. */
 SV_MUST sv_rc sv_kvs_value_read(const sv_kvs_value *v, sv_buf *out, sv_err *err);
 
