@@ -8,6 +8,7 @@
  *   NAME.assets   its static assets     NAME.ai   its AI binding: the same socket
  *   NAME.cache    its Cache API: the same socket
  *   NAME.events   the dispatcher beside its script (dispatcher/), when queues or schedules call it; on a socket "http-KEY-e"
+ *   NAME.objects  the folder of its Durable Objects
  *   NAME.bI       what its binding number I calls, when that is a product of products.h: the same socket
  * and one socket "http-KEY". A script name has no ':' and no '.', so no user can name a service of ours. The service "internet"
  * exists and allows nothing: without it workerd makes one that reads the system's certificates, which the cage does not have.
@@ -164,6 +165,20 @@ static sv_rc add_service(writer *o, const json_t *binding, sv_err *err)
     return SV_OK;
 }
 
+static sv_rc add_objects_binding(writer *o, const sv_config_worker *w, const json_t *b, sv_err *err)
+{
+    const char *script = sv_json_cstr(b, "script_name");
+    const sv_config_worker *to = script ? find_worker(o, script) : w;
+    if (!to || !has_script(to))
+        return sv_fail_api(err, SV_EINVAL, 10061, "Binding '%s': Worker '%s', whose Durable Objects it names, is not there", sv_json_cstr(b, "name"), script);
+    sv_buf_adds(&o->b, "durableObjectNamespace = (className = ");
+    add_cstr(&o->b, sv_json_cstr(b, "class_name"));
+    if (to != w)
+        sv_buf_addf(&o->b, ", serviceName = \"worker:%s\"", to->name);
+    sv_buf_addc(&o->b, ')');
+    return SV_OK;
+}
+
 /* {"id", "tag", "timestamp"} as `env.CF_VERSION_METADATA` has it. */
 static void add_version_metadata(writer *o, const sv_config_worker *w)
 {
@@ -240,6 +255,9 @@ static sv_rc add_binding(writer *o, const sv_config_worker *w, size_t i, const j
     } else if (strcmp(kind, "service") == 0) {
         if (add_service(o, b, err) != SV_OK)
             return err->code;
+    } else if (strcmp(kind, "durable_object_namespace") == 0) {
+        if (add_objects_binding(o, w, b, err) != SV_OK)
+            return err->code;
     } else if (strcmp(kind, "version_metadata") == 0) {
         add_version_metadata(o, w);
     } else {
@@ -263,12 +281,28 @@ static bool uses_ai(const sv_config_worker *w)
 
 /* ---- services and sockets ---- */
 
+static void add_classes(writer *o, const sv_config_worker *w)
+{
+    size_t i;
+    json_t *c;
+    if (json_array_size(w->classes) == 0)
+        return;
+    sv_buf_adds(&o->b, ",\n      durableObjectNamespaces = [");
+    json_array_foreach ((json_t *)(uintptr_t)w->classes, i, c) {
+        sv_buf_adds(&o->b, i ? ", (className = " : "(className = ");
+        add_cstr(&o->b, sv_json_cstr(c, "class"));
+        sv_buf_addf(&o->b, ", uniqueKey = \"%s\", enableSql = %s)", sv_json_cstr(c, "id"), json_is_true(json_object_get(c, "sqlite")) ? "true" : "false");
+    }
+    sv_buf_addf(&o->b, "],\n      durableObjectStorage = (localDisk = \"%s.objects\")", w->name);
+}
+
 static sv_rc add_script(writer *o, const sv_config_worker *w, sv_err *err)
 {
     sv_buf_addf(&o->b, "    (name = \"worker:%s\", worker = (\n", w->name);
     if (add_modules(o, w, err) != SV_OK)
         return err->code;
     add_compatibility(&o->b, w);
+    add_classes(o, w);
     sv_buf_addf(&o->b, ",\n      globalOutbound = \"%s.net\",\n      cacheApiOutbound = \"%s.cache\",\n      bindings = [\n", w->name, w->name);
     size_t i;
     json_t *b;
@@ -366,6 +400,11 @@ static sv_rc add_worker(writer *o, const sv_config_worker *w, sv_err *err)
     }
     if (has_dispatcher(w))
         add_dispatcher(o, w);
+    if (has_script(w) && json_array_size(w->classes)) {
+        sv_buf_addf(&o->b, "    (name = \"%s.objects\", disk = (path = ", w->name);
+        add_cstr(&o->b, w->objects);
+        sv_buf_adds(&o->b, ", writable = true)),\n");
+    }
     if (has_assets(w))
         add_assets(o, w);
     return SV_OK;

@@ -26,6 +26,8 @@ typedef struct sv_config_worker {
     const json_t *meta;
     const json_t *secrets;    /* {binding name: value} */
     int64_t created_ms;
+    const json_t *classes;    /* of Durable Objects: [{class, id, sqlite}]; NULL or empty: none */
+    const char *objects;      /* their folder; set when there are classes */
     bool events;              /* a dispatcher stands beside its script, for queue() and scheduled() */
     bool open;                /* reachable by its host name; else its socket answers 404 */
 } sv_config_worker;

@@ -18,6 +18,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/time.h"
+#include "workers/objects.h"
 #include "workers/products.h"
 #include "workers/workers_impl.h"
 
@@ -26,7 +27,7 @@ typedef struct attempt {
     const sv_author *by;
     const char *name;
     sv_script script;
-    bool new_script;
+    bool new_script, migrated;
     sv_version base; /* the version before; zeroed for the first */
     sv_version v;
 } attempt;
@@ -63,6 +64,7 @@ static sv_rc begin_new_script(attempt *t, sv_err *err)
     s->created_ms = s->modified_ms = sv_now_ms();
     s->open = true; /* NAME.localhost is how one reaches it here; wrangler says at once when workers_dev is off */
     s->settings = json_object();
+    s->objects = json_object();
     return SV_OK;
 }
 
@@ -99,6 +101,25 @@ static sv_rc check_service(attempt *t, const char *name, const char *service, sv
     return rc;
 }
 
+/* A binding to a class of Durable Objects: of this script as its migrations leave it, or of another one. */
+static sv_rc check_class(attempt *t, const json_t *b, sv_err *err)
+{
+    const char *name = sv_json_cstr(b, "name"), *class_name = sv_json_cstr(b, "class_name"), *script = sv_json_cstr(b, "script_name");
+    if (!script || strcmp(script, t->name) == 0) {
+        if (sv_objects_find(t->script.objects, class_name))
+            return SV_OK;
+        return sv_fail_api(err, SV_EINVAL, 10061, "Binding '%s': cannot bind class '%s', which no migration of this Worker has made a class of Durable Objects",
+                           name, class_name);
+    }
+    sv_script s = {0};
+    sv_rc rc = sv_store_script(t->w, &s, t->by->account, script, err);
+    bool found = rc == SV_OK && sv_objects_find(s.objects, class_name);
+    sv_script_done(&s);
+    if (rc != SV_OK && rc != SV_ENOENT)
+        return rc;
+    return found ? SV_OK : sv_fail_api(err, SV_EINVAL, 10061, "Binding '%s': Worker '%s' has no class of Durable Objects '%s'", name, script, class_name);
+}
+
 static sv_rc check_product(attempt *t, const char *name, const sv_product *p, const char *id, sv_err *err)
 {
     if (!t->w->binding_exists)
@@ -123,6 +144,8 @@ static sv_rc check_targets(attempt *t, sv_err *err)
         sv_rc rc = SV_OK;
         if (strcmp(kind, "service") == 0)
             rc = check_service(t, name, sv_json_cstr(b, "service"), err);
+        else if (strcmp(kind, "durable_object_namespace") == 0)
+            rc = check_class(t, b, err);
         else if (p)
             rc = check_product(t, name, p, sv_json_cstr(b, p->id), err);
         if (rc != SV_OK)
@@ -297,7 +320,8 @@ static sv_rc deploy_now(attempt *t, bool is_new, const json_t *annotations, cons
             t->v.startup_ms = startup_ms;
         new_deployment(t, annotations, trigger, d);
         sv_record r = {
-            .script = &t->script, .version = &t->v, .new_script = t->new_script, .new_version = is_new, .deployment = d};
+            .script = &t->script, .version = &t->v, .new_script = t->new_script, .new_version = is_new, .migrated = t->migrated,
+            .deployment = d};
         rc = sv_store_record(t->w, &r, err);
         if (rc != SV_OK)
             sv_deployment_done(d);
@@ -307,8 +331,10 @@ static sv_rc deploy_now(attempt *t, bool is_new, const json_t *annotations, cons
                 sv_log(SV_ERROR, "worker.swap_back", "key=%s error='%s'", t->script.key, back.msg);
         }
     }
-    if (rc != SV_OK && t->new_script)
+    if (rc != SV_OK && t->new_script) {
         undeclare(t);
+        sv_objects_drop(t->w, t->script.key, t->script.objects, NULL);
+    }
     if (rc == SV_OK)
         sweep(t);
     return rc;
@@ -335,12 +361,25 @@ static sv_rc upload_settings(attempt *t, const sv_upload *u, sv_err *err)
     return t->new_script ? SV_OK : sv_store_set_settings(t->w, t->script.key, t->script.settings, err);
 }
 
+static sv_rc migrate(attempt *t, const sv_upload *u, sv_deploy_how how, sv_err *err)
+{
+    if (!u->migrations)
+        return SV_OK;
+    if (how == SV_UPLOAD_ONLY)
+        return sv_fail_api(err, SV_EINVAL, 10123, "migrations of Durable Objects are applied by a deployment: upload this version with `wrangler deploy`");
+    t->migrated = true;
+    return sv_objects_migrate(&t->script.objects, u->migrations, err);
+}
+
 static sv_rc upload_locked(attempt *t, sv_upload *u, sv_deploy_how how, bool strict, sv_err *err)
 {
     if (begin(t, how == SV_DEPLOY_NOW, SV_LATEST, err) != SV_OK ||
         sv_upload_inherit(u, json_object_get(t->base.meta, "bindings"), t->base.secrets, strict, err) != SV_OK)
         return err->code;
-    sv_rc rc = write_version(t, u, err);
+    SV_AUTO(sv_json_decrefp) json_t *before = json_incref(t->script.objects);
+    sv_rc rc = migrate(t, u, how, err);
+    if (rc == SV_OK)
+        rc = write_version(t, u, err);
     if (rc == SV_OK)
         rc = check_targets(t, err);
     if (rc == SV_OK && how == SV_DEPLOY_NOW)
@@ -349,6 +388,8 @@ static sv_rc upload_locked(attempt *t, sv_upload *u, sv_deploy_how how, bool str
         sv_deployment d = {0};
         rc = deploy_now(t, true, u->annotations, "upload", &d, err);
         sv_deployment_done(&d);
+        if (rc == SV_OK && t->migrated)
+            sv_objects_drop(t->w, t->script.key, before, t->script.objects);
     } else if (rc == SV_OK) {
         rc = upload_only(t, err);
     }
@@ -509,6 +550,7 @@ static sv_rc delete_locked(sv_workers *w, const char *account, const char *name,
         return err->code;
     char key[17], folder[4200];
     memcpy(key, s.key, sizeof key);
+    SV_AUTO(sv_json_decrefp) json_t *objects = json_incref(s.objects);
     sv_script_done(&s);
     if (sv_store_incoming(w, &in, account, name, err) != SV_OK)
         return err->code;
@@ -525,6 +567,8 @@ static sv_rc delete_locked(sv_workers *w, const char *account, const char *name,
     snprintf(folder, sizeof folder, "%s/%s", w->root, key);
     if (sv_remove_tree(folder, &later) != SV_OK)
         sv_log(SV_WARN, "worker.files", "key=%s error='%s'", key, later.msg);
+    if (sv_objects_any(objects))
+        sv_objects_drop(w, key, objects, NULL);
     sv_log(SV_INFO, "worker.delete", "key=%s", key);
     return SV_OK;
 }

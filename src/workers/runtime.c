@@ -14,9 +14,10 @@
  * is swapped.
  *
  * Invariants:
- *   1. worker.proc is NULL exactly when worker.watch is set, or a start is under way (waking), or its retry timer runs.
+ *   1. worker.proc is NULL exactly when worker.watch is set, or a start is under way (waking, blocked), or its retry timer runs.
  *   2. A process is referenced by name only in messages; EXIT frees it, nothing else does.
- *   3. A listener path is dropped when it is no Worker's current path and no live process has it. */
+ *   3. A listener path is dropped when it is no Worker's current path and no live process has it.
+ *   4. No process of a unit with folders of its own is started while another one of its Workers lives, draining ones included. */
 #include "workers/runtime.h"
 
 #include <errno.h>
@@ -41,6 +42,7 @@
 enum {
     START_LIMIT_MS = 10000, /* exec to listening */
     IDLE_MS = 10 * 60 * 1000,
+    GONE_MS = 10,           /* between two looks whether a process is gone */
     RETRY_MIN_MS = 100, RETRY_MAX_MS = 5000, YOUNG_MS = 1000,
     TAIL_BYTES = 4000,      /* of its output, kept for the error message of a failed start */
     MAX_UNIT = 56,          /* sockets of one process: of Workers and of dispatchers */
@@ -62,6 +64,7 @@ typedef struct worker {
     struct proc *proc;
     int n_held;             /* events under way, which may take no CPU for long */
     bool waking;
+    bool blocked;           /* a swap that stops before it starts is under way: nothing else may start its process */
     sv_timer *retry;
     int64_t retry_ms;
 } worker;
@@ -81,7 +84,7 @@ typedef struct proc {
     size_t ctl_n;
     sv_buf tail;
     sv_timer *timer;        /* STARTING: limit; UP: idle check; DRAINING: grace, then kill */
-    bool termed;
+    bool termed, hurried;
     int64_t started_us, since_ms;
     uint64_t cpu_ticks;     /* at the last idle check that saw it change */
     int64_t busy_ms;
@@ -100,7 +103,8 @@ struct op {
     const sv_worker_id *id;
     const char *host, *key;
     const sv_unit_spec *spec;
-    bool take_over;
+    bool take_over, exclusive;
+    sv_timer *timer;    /* exclusive: looks whether the old processes are gone */
     char fingerprint[17];
     int64_t startup_ms;
     worker *w;
@@ -117,8 +121,9 @@ struct sv_runtime {
     sv_smap *workers; /* key -> worker */
     proc *procs;
     uint64_t generation;
-    pthread_mutex_t mu; /* guards op.done; nothing is taken while it is held */
+    pthread_mutex_t mu; /* guards op.done and alive; nothing is taken while it is held */
     pthread_cond_t cv;
+    sv_smap *alive;     /* key -> how many processes have a socket of it */
     sv_smap *found;     /* sockets of the time before us: path -> (void *)1, until settled */
     bool listed;
     op *early;          /* declares that came before the list, linked by op.next */
@@ -150,8 +155,12 @@ static sv_rc op_wait(sv_runtime *rt, op *o, sv_err *err)
     return o->rc;
 }
 
+static void unblock(op *o);
+
 static void op_done(op *o, sv_rc rc)
 {
+    if (o->exclusive)
+        unblock(o);
     sv_runtime *rt = o->rt; /* o is on the caller's stack: dead once done is set and the lock is free */
     pthread_mutex_lock(&rt->mu);
     o->rc = rc;
@@ -228,6 +237,30 @@ static void drop_path(sv_runtime *rt, const char *path) /* inv. 3 */
     sv_super_unlisten(rt->super, path);
 }
 
+/* Counts a process in or out that has this socket. */
+static void count_alive(sv_runtime *rt, const char *path, int by)
+{
+    const char *slash = strrchr(path, '/'), *dot = slash ? strchr(slash, '.') : NULL;
+    if (!dot)
+        return;
+    sv_str key = {slash + 1, (size_t)(dot - slash - 1)};
+    pthread_mutex_lock(&rt->mu);
+    intptr_t n = (intptr_t)sv_smap_get(rt->alive, key) + by;
+    if (n > 0)
+        sv_smap_put(rt->alive, key, (void *)n);
+    else
+        sv_smap_del(rt->alive, key);
+    pthread_mutex_unlock(&rt->mu);
+}
+
+bool sv_runtime_runs(sv_runtime *rt, const char *key)
+{
+    pthread_mutex_lock(&rt->mu);
+    bool runs = sv_smap_get(rt->alive, sv_str_of(key)) != NULL;
+    pthread_mutex_unlock(&rt->mu);
+    return runs;
+}
+
 static void proc_free(proc *p)
 {
     sv_runtime *rt = p->rt;
@@ -246,6 +279,7 @@ static void proc_free(proc *p)
         char path[MAX_PATH];
         memcpy(path, p->paths[i], sizeof path);
         p->paths[i][0] = 0;
+        count_alive(rt, path, -1);
         drop_path(rt, path);
     }
     free(p->paths);
@@ -534,6 +568,8 @@ static proc *proc_start(sv_runtime *rt, const sv_unit_spec *spec, const char *fi
     p->n_paths = n;
     p->paths = sv_xcalloc((size_t)n, sizeof *p->paths);
     memcpy(p->paths, paths, (size_t)n * sizeof *paths);
+    for (int i = 0; i < n; i++)
+        count_alive(rt, paths[i], 1);
     snprintf(p->unit, sizeof p->unit, "%s", spec->unit);
     snprintf(p->name, sizeof p->name, "%s %s %llx", spec->unit, fingerprint, (unsigned long long)next_generation(rt));
     sv_buf_init(&p->tail, TAIL_BYTES + 256);
@@ -547,7 +583,7 @@ static proc *proc_start(sv_runtime *rt, const sv_unit_spec *spec, const char *fi
         listen[i] = p->paths[i];
     static const char *const no_env[] = {NULL};
     sv_spawn s = {.argv = argv_of(rt, spec, n, a), .env = spec->env ? spec->env : no_env, .listen = listen, .control = true,
-                  .sandbox = {.on = true, .read_paths = read_paths_of(rt, spec, n, a),
+                  .sandbox = {.on = true, .read_paths = read_paths_of(rt, spec, n, a), .write_paths = spec->write_paths ? spec->write_paths : no_env,
                               .data_bytes = sv_limit_value(SV_LIMIT_WORKER_DATA_BYTES)}};
     if (sv_super_spawn(rt->super, p->name, &s, &p->out_fd, &p->ctl_fd, spawned, rt, err) != SV_OK) {
         proc_free(p);
@@ -594,6 +630,34 @@ static int count_keys(const sv_unit_spec *spec)
     return n;
 }
 
+static bool is_exclusive(const sv_unit_spec *spec) { return spec->write_paths && spec->write_paths[0]; }
+
+static bool serves_key(const proc *p, const char *key)
+{
+    char prefix[MAX_PATH];
+    snprintf(prefix, sizeof prefix, "%s/w/%s.", p->rt->run_dir, key);
+    for (int i = 0; i < p->n_paths; i++)
+        if (strncmp(p->paths[i], prefix, strlen(prefix)) == 0)
+            return true;
+    return false;
+}
+
+static bool serves_any(const proc *p, const sv_unit_spec *spec)
+{
+    for (int i = 0; spec->keys[i]; i++)
+        if (serves_key(p, spec->keys[i]))
+            return true;
+    return false;
+}
+
+static bool any_alive(const sv_runtime *rt, const sv_unit_spec *spec)
+{
+    for (const proc *p = rt->procs; p; p = p->next)
+        if (serves_any(p, spec))
+            return true;
+    return false;
+}
+
 static void wake_prepared(void *arg)
 {
     wake *k = arg;
@@ -611,7 +675,8 @@ static void wake_prepared(void *arg)
             memcpy(paths[i], m->path, MAX_PATH);
     }
     proc *p = NULL;
-    if (w && !w->proc && k->rc == SV_OK && !(p = proc_start(rt, &k->spec, k->fingerprint, paths, n, NULL, &k->err)))
+    bool wait = w && k->rc == SV_OK && (w->blocked || (is_exclusive(&k->spec) && !w->proc && any_alive(rt, &k->spec))); /* inv. 4 */
+    if (w && !wait && !w->proc && k->rc == SV_OK && !(p = proc_start(rt, &k->spec, k->fingerprint, paths, n, NULL, &k->err)))
         k->rc = k->err.code;
     for (int i = 0; p && i < n; i++) {
         worker *m = find_worker(rt, k->spec.keys[i]);
@@ -623,6 +688,8 @@ static void wake_prepared(void *arg)
     }
     if (w) {
         w->waking = false;
+        if (wait && !w->blocked)
+            sv_timer_set(w->retry, GONE_MS);
         if (k->rc != SV_OK && !w->proc) { /* a new Worker has no row before its first process listens; by now that may serve it */
             sv_log(SV_ERROR, "worker.start", "key=%s error='%s'", w->id.key, k->err.msg);
             worker_failed(w);
@@ -662,7 +729,7 @@ static void worker_wake(void *arg, int fd, uint32_t events)
 
 static void worker_watch(worker *w) /* inv. 1 */
 {
-    if (!w->watch && !w->waking && !w->proc)
+    if (!w->watch && !w->waking && !w->blocked && !w->proc)
         w->watch = sv_loop_watch(w->rt->o.loop, w->fd, EPOLLIN, worker_wake, w);
 }
 
@@ -775,9 +842,61 @@ static void swap_listening(const sv_super_msg *m, int fd, void *arg)
         swap_spawn(o);
 }
 
+/* Stops whatever runs of the unit's Workers, then starts it on the sockets that they have: requests wait in those. */
+static void swap_exclusive(void *arg)
+{
+    op *o = arg;
+    sv_runtime *rt = o->rt;
+    bool wait = false;
+    for (int i = 0; i < o->n_keys; i++) {
+        worker *w = find_worker(rt, o->spec->keys[i]);
+        if (!w) {
+            o->timer = sv_timer_free(o->timer);
+            op_done(o, sv_fail(&o->err, SV_ENOENT, "Worker %s is not declared", o->spec->keys[i]));
+            return;
+        }
+        w->blocked = true;
+        w->watch = sv_watch_remove(w->watch);
+        memcpy(o->paths[i], w->path, MAX_PATH);
+        wait |= w->waking; /* a cold start is being prepared: it sees that we are here */
+    }
+    for (proc *p = rt->procs; p; p = p->next) {
+        if (!serves_any(p, o->spec))
+            continue;
+        wait = true;
+        if (p->state != DRAINING)
+            proc_retire(p, 0);
+        else if (!p->termed && !p->hurried)
+            sv_timer_set(p->timer, 0); /* its grace ends */
+        p->hurried = true;
+    }
+    if (wait) {
+        sv_timer_set(o->timer, GONE_MS);
+        return;
+    }
+    o->timer = sv_timer_free(o->timer);
+    swap_spawn(o);
+}
+
+static void unblock(op *o)
+{
+    for (int i = 0; i < o->n_keys; i++) {
+        worker *w = find_worker(o->rt, o->spec->keys[i]);
+        if (!w)
+            continue;
+        w->blocked = false;
+        worker_watch(w);
+    }
+}
+
 static void swap_begin(op *o)
 {
     sv_runtime *rt = o->rt;
+    if (o->exclusive) {
+        o->timer = sv_timer_new(rt->o.loop, swap_exclusive, o);
+        swap_exclusive(o);
+        return;
+    }
     uint64_t gen = next_generation(rt);
     o->n_waiting = 1; /* ourselves, so that no answer ends the loop below too early */
     for (int i = 0; i < o->n_keys; i++) {
@@ -804,7 +923,7 @@ static void swap_begin(op *o)
 static sv_rc start_and_wait(sv_runtime *rt, const sv_unit_spec *spec, bool take, int64_t *startup_ms, sv_err *err)
 {
     int fds[MAX_UNIT];
-    op o = {.fn = swap_begin, .spec = spec, .take_over = take, .n_keys = count_keys(spec), .fds = fds};
+    op o = {.fn = swap_begin, .spec = spec, .take_over = take, .exclusive = take && is_exclusive(spec), .n_keys = count_keys(spec), .fds = fds};
     if (o.n_keys > MAX_UNIT)
         return sv_fail_api(err, SV_ELIMIT, 10021, "%d Workers are bound to each other, at most %d can share a process", o.n_keys, MAX_UNIT);
     for (int i = 0; i < o.n_keys; i++)
@@ -1000,6 +1119,25 @@ sv_rc sv_runtime_remove(sv_runtime *rt, const char *key, sv_err *err)
 
 sv_loop *sv_runtime_loop(const sv_runtime *rt) { return rt->o.loop; }
 
+typedef struct nudge { sv_runtime *rt; char key[40]; } nudge;
+
+static void nudged(void *arg)
+{
+    nudge *n = arg;
+    worker *w = find_worker(n->rt, n->key);
+    if (w && w->watch)
+        worker_wake(w, w->fd, 0);
+    free(n);
+}
+
+void sv_runtime_wake(sv_runtime *rt, const char *key)
+{
+    nudge *n = sv_xnew0(nudge);
+    n->rt = rt;
+    snprintf(n->key, sizeof n->key, "%s", key);
+    sv_loop_post(rt->o.loop, nudged, n);
+}
+
 bool sv_runtime_hold(sv_runtime *rt, const char *key, char path[108])
 {
     worker *w = find_worker(rt, key);
@@ -1049,6 +1187,7 @@ static void listed(const sv_super_msg *m, int fd, void *arg)
         proc *p = adopt_proc(rt, m);
         p->paths = sv_xrealloc(p->paths, (size_t)p->n_paths + 1, sizeof *p->paths);
         snprintf(p->paths[p->n_paths++], MAX_PATH, "%.*s", MAX_PATH - 1, m->text);
+        count_alive(rt, p->paths[p->n_paths - 1], 1);
         if (fd >= 0 && p->out_fd < 0) {
             p->out_fd = fd;
             fd = -1;
@@ -1143,6 +1282,7 @@ sv_rc sv_runtime_new(sv_runtime **out, const sv_runtime_opts *opts, sv_err *err)
     snprintf(rt->run_dir, sizeof rt->run_dir, "%s", opts->run_dir);
     rt->workers = sv_smap_new();
     rt->found = sv_smap_new();
+    rt->alive = sv_smap_new();
     rt->declaring = sv_smap_new();
     pthread_mutex_init(&rt->mu, NULL);
     pthread_cond_init(&rt->cv, NULL);
@@ -1179,6 +1319,7 @@ sv_runtime *sv_runtime_free(sv_runtime *rt)
     }
     sv_smap_free(rt->workers);
     sv_smap_free(rt->found);
+    sv_smap_free(rt->alive);
     sv_smap_free(rt->declaring);
     sv_front_door_free(rt->door);
     sv_super_client_free(rt->super);

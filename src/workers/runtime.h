@@ -31,6 +31,8 @@ typedef struct sv_unit_spec {
     const char *const *keys;         /* its Workers' keys, NULL-terminated; socket "http-<key>" of the config listens for each */
     const char *config_path;         /* capnp text with `const config :Workerd.Config`; secrets only by fromEnvironment */
     const char *const *read_paths;   /* folders and files the process may read (modules, assets), NULL-terminated */
+    const char *const *write_paths;  /* folders of its own, NULL-terminated (Durable Objects). When there are any, no two processes of a Worker of the
+                                      * unit run at once: a swap ends the old one and then starts the new one, and requests wait meanwhile */
     const char *const *env;          /* "NAME=value" for fromEnvironment, NULL-terminated; never logged */
     bool experimental;               /* --experimental (assets, dispatcher) */
 } sv_unit_spec;
@@ -70,6 +72,9 @@ SV_MUST sv_rc sv_runtime_remove(sv_runtime *rt, const char *key, sv_err *err);
 void sv_runtime_binding_path(const sv_runtime *rt, const char *key, char out[108]);
 
 /* The socket of `key` at this moment; false: it is not declared. While it is held, its process is not idle. Loop thread. */
+bool sv_runtime_runs(sv_runtime *rt, const char *key); /* some process of it lives, if only to end. Any thread */
+/* Starts the process of `key` if none runs, as a connection would. Any thread. */
+void sv_runtime_wake(sv_runtime *rt, const char *key);
 sv_loop *sv_runtime_loop(const sv_runtime *rt);
 bool sv_runtime_hold(sv_runtime *rt, const char *key, char path[108]);
 void sv_runtime_release(sv_runtime *rt, const char *key);

@@ -14,6 +14,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <grp.h>
 #include <linux/landlock.h>
 #include <sched.h>
@@ -55,7 +56,7 @@ enum {
 
 typedef struct mount_point { int tree; char path[4096]; bool is_dir; } mount_point;
 
-static sv_rc bind_open(mount_point *b, const char *path, sv_err *err)
+static sv_rc bind_open(mount_point *b, const char *path, bool writable, sv_err *err)
 {
     struct stat st;
     if (stat(path, &st) < 0)
@@ -65,7 +66,7 @@ static sv_rc bind_open(mount_point *b, const char *path, sv_err *err)
     b->tree = (int)syscall(SYS_open_tree, AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
     if (b->tree < 0)
         return sv_fail_errno(err, "open_tree '%s'", path);
-    struct mount_attr attr = {.attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_RDONLY | (S_ISCHR(st.st_mode) ? 0 : MOUNT_ATTR_NODEV)};
+    struct mount_attr attr = {.attr_set = MOUNT_ATTR_NOSUID | (writable ? MOUNT_ATTR_NOEXEC : MOUNT_ATTR_RDONLY) | (S_ISCHR(st.st_mode) ? 0 : MOUNT_ATTR_NODEV)};
     if (syscall(SYS_mount_setattr, b->tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr, sizeof attr) < 0)
         return sv_fail_errno(err, "mount_setattr '%s'", path);
     return SV_OK;
@@ -102,13 +103,15 @@ static sv_rc new_root(const sv_sandbox *s, sv_err *err)
     if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
         return sv_fail_errno(err, "make mounts private");
     for (int i = 0; library_paths[i]; i++)
-        if (sv_file_exists(library_paths[i]) && bind_open(&binds[n++], library_paths[i], err) != SV_OK)
+        if (sv_file_exists(library_paths[i]) && bind_open(&binds[n++], library_paths[i], false, err) != SV_OK)
             return err->code;
-    for (int i = 0; s->read_paths && s->read_paths[i]; i++)
-        if (n == MAX_PATHS)
-            return sv_fail(err, SV_ELIMIT, "more than %d paths", MAX_PATHS);
-        else if (bind_open(&binds[n++], s->read_paths[i], err) != SV_OK)
-            return err->code;
+    const char *const *const lists[] = {s->read_paths, s->write_paths};
+    for (int k = 0; k < 2; k++)
+        for (int i = 0; lists[k] && lists[k][i]; i++)
+            if (n == MAX_PATHS)
+                return sv_fail(err, SV_ELIMIT, "more than %d paths", MAX_PATHS);
+            else if (bind_open(&binds[n++], lists[k][i], k == 1, err) != SV_OK)
+                return err->code;
 
     if (mount("tmpfs", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755,size=1m") < 0)
         return sv_fail_errno(err, "mount the new root");
@@ -125,6 +128,8 @@ static sv_rc new_root(const sv_sandbox *s, sv_err *err)
 }
 
 /* ---- identity ---- */
+
+static uid_t given_to; /* nftw takes no argument for its function; this process has one thread */
 
 static sv_rc write_text(const char *path, const char *text, sv_err *err)
 {
@@ -149,10 +154,34 @@ static sv_rc map_user(uid_t uid, gid_t gid, sv_err *err)
     return write_text("/proc/self/gid_map", line, err);
 }
 
+static int give_one(const char *path, const struct stat *st, int kind, struct FTW *at)
+{
+    (void)st;
+    (void)kind;
+    (void)at;
+    return lchown(path, (uid_t)given_to, (gid_t)given_to);
+}
+
+/* Its own folders, to the uid that it will have: only when another had them, which is when they are new or the unit has changed. */
+static sv_rc give(const char *path, uid_t uid, sv_err *err)
+{
+    struct stat st;
+    given_to = uid;
+    if (stat(path, &st) < 0)
+        return sv_fail_errno(err, "'%s'", path);
+    if (st.st_uid != uid && nftw(path, give_one, 16, FTW_PHYS | FTW_DEPTH) != 0) /* the folder itself last: cut halfway, it is begun again */
+        return sv_fail_errno(err, "give '%s' to uid %u", path, (unsigned)uid);
+    return SV_OK;
+}
+
 static sv_rc drop_uid(const sv_sandbox *s, sv_err *err)
 {
-    const char *seed = s->read_paths && s->read_paths[0] ? s->read_paths[0] : "";
+    bool writes = s->write_paths && s->write_paths[0];
+    const char *seed = writes ? s->write_paths[0] : s->read_paths && s->read_paths[0] ? s->read_paths[0] : "";
     uid_t uid = FIRST_UID + (uid_t)(sv_hash64(seed, strlen(seed), 0) % N_UIDS);
+    for (int i = 0; writes && s->write_paths[i]; i++)
+        if (give(s->write_paths[i], uid, err) != SV_OK)
+            return err->code;
     if (setgroups(0, NULL) < 0 || setresgid(uid, uid, uid) < 0 || setresuid(uid, uid, uid) < 0)
         return sv_fail_errno(err, "change to uid %u", (unsigned)uid);
     return SV_OK;
@@ -193,6 +222,8 @@ static sv_rc landlock_enter(const sv_sandbox *s, sv_err *err)
         landlock_allow(rs, library_paths[i], read);
     for (int i = 0; s->read_paths && s->read_paths[i]; i++)
         landlock_allow(rs, s->read_paths[i], read);
+    for (int i = 0; s->write_paths && s->write_paths[i]; i++)
+        landlock_allow(rs, s->write_paths[i], all & ~(uint64_t)LANDLOCK_ACCESS_FS_EXECUTE);
     if (syscall(SYS_landlock_restrict_self, rs, 0) < 0)
         return sv_fail_errno(err, "landlock_restrict_self");
     return SV_OK;

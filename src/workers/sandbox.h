@@ -15,6 +15,7 @@
 typedef struct sv_sandbox {
     bool on;                        /* false: plain child (own programs) */
     const char *const *read_paths;  /* existing files and folders it may read and, where they are programs, run */
+    const char *const *write_paths; /* existing folders that are its own: it may do all in them. The first decides its uid, to which they are given */
     int64_t data_bytes;             /* RLIMIT_DATA; 0: none */
 } sv_sandbox;
 

@@ -15,6 +15,7 @@
 #include "base/time.h"
 #include "workers/cron.h"
 #include "workers/events.h"
+#include "workers/objects.h"
 #include "workers/rest_impl.h"
 
 enum { TICK_MS = 1000, RUNS_KEPT = 100, MAX_CLAIM = 64, MAX_CRON = 256 };
@@ -450,6 +451,24 @@ void sv_crons_begin(sv_crons *c, const sv_run *run)
     sv_loop_post(sv_runtime_loop(c->rt), begin_call, k);
 }
 
+/* workerd sets off alarms only while it runs: what sleeps, or has died, is woken for them. */
+static void wake_for_alarms(sv_crons *c)
+{
+    sv_script *all = NULL;
+    size_t n = 0;
+    sv_err err = {0};
+    int64_t alarm_ms;
+    if (sv_store_scripts_with_objects(c->w, &all, &n, &err) != SV_OK)
+        return;
+    for (size_t i = 0; i < n; i++) {
+        if (!sv_runtime_runs(c->rt, all[i].key) && sv_objects_alarm(c->w, all[i].key, all[i].objects, &alarm_ms, &err) == SV_OK && alarm_ms >= 0 &&
+            alarm_ms <= sv_now_ms() + TICK_MS)
+            sv_runtime_wake(c->rt, all[i].key);
+        sv_script_done(&all[i]);
+    }
+    free(all);
+}
+
 static void tick(void *arg)
 {
     sv_crons *c = arg;
@@ -457,6 +476,7 @@ static void tick(void *arg)
     sv_run *v;
     size_t n;
     static sv_log_gate gate;
+    wake_for_alarms(c);
     if (sv_schedules_claim(c->w, sv_now_ms(), &v, &n, &err) != SV_OK) {
         if (sv_log_may(&gate, 60))
             sv_log(SV_ERROR, "cron.claim", "error='%s' again_in_ms=%d", err.msg, TICK_MS);

@@ -46,6 +46,7 @@ static const char *const migrations[] = {
     "CREATE TABLE run (id INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL, cron TEXT NOT NULL, scheduled_ms INTEGER NOT NULL,"
     "  started_ms INTEGER NOT NULL, ended_ms INTEGER, outcome TEXT, reason TEXT NOT NULL);"
     "CREATE INDEX run_key ON run (key, id);",
+    "ALTER TABLE script ADD COLUMN objects TEXT NOT NULL DEFAULT '{}';",
 };
 /* clang-format on */
 
@@ -71,7 +72,8 @@ void sv_worker_key(char out[17], const char *account, const char *name)
 void sv_script_done(sv_script *s)
 {
     json_decref(s->settings);
-    s->settings = NULL;
+    json_decref(s->objects);
+    s->settings = s->objects = NULL;
 }
 
 void sv_version_done(sv_version *v)
@@ -112,7 +114,7 @@ static void bind_json(sv_stmt *q, int i, const json_t *v)
 
 /* ---- scripts ---- */
 
-#define SCRIPT_COLUMNS "key, account, name, tag, created_ms, modified_ms, open, previews, settings, events"
+#define SCRIPT_COLUMNS "key, account, name, tag, created_ms, modified_ms, open, previews, settings, events, objects"
 
 static sv_rc read_script(sv_stmt *q, sv_script *s, sv_err *err)
 {
@@ -125,7 +127,12 @@ static sv_rc read_script(sv_stmt *q, sv_script *s, sv_err *err)
     col_text(q, 1, s->account, sizeof s->account);
     col_text(q, 2, s->name, sizeof s->name);
     col_text(q, 3, s->tag, sizeof s->tag);
-    return col_json(q, 8, &s->settings, err);
+    if (col_json(q, 8, &s->settings, err) != SV_OK)
+        return err->code;
+    sv_rc rc = col_json(q, 10, &s->objects, err);
+    if (rc != SV_OK)
+        sv_script_done(s);
+    return rc;
 }
 
 typedef struct script_query {
@@ -166,13 +173,12 @@ sv_rc sv_store_script(sv_workers *w, sv_script *out, const char *account, const 
     return sv_store_script_by_key(w, out, key, err);
 }
 
-static sv_rc list_scripts(sv_dbw *r, void *arg, sv_err *err)
+static sv_rc list_by(sv_dbw *r, script_query *k, const char *sql, sv_err *err)
 {
-    script_query *k = arg;
     SV_AUTO(sv_stmt_donep) sv_stmt q = {0};
     bool row;
     sv_rc rc;
-    if (sv_stmt_prep(&q, r, "SELECT " SCRIPT_COLUMNS " FROM script WHERE ?1 IS NULL OR account = ?1 ORDER BY name", err) != SV_OK)
+    if (sv_stmt_prep(&q, r, sql, err) != SV_OK)
         return err->code;
     sv_bind_cstr(&q, 1, k->account);
     while ((rc = sv_stmt_step(&q, &row, err)) == SV_OK && row) {
@@ -187,10 +193,20 @@ static sv_rc list_scripts(sv_dbw *r, void *arg, sv_err *err)
     return rc;
 }
 
-sv_rc sv_store_scripts(sv_workers *w, sv_script **out, size_t *n, const char *account, sv_err *err)
+static sv_rc list_scripts(sv_dbw *r, void *arg, sv_err *err)
+{
+    return list_by(r, arg, "SELECT " SCRIPT_COLUMNS " FROM script WHERE ?1 IS NULL OR account = ?1 ORDER BY name", err);
+}
+
+static sv_rc list_with_objects(sv_dbw *r, void *arg, sv_err *err)
+{
+    return list_by(r, arg, "SELECT " SCRIPT_COLUMNS " FROM script WHERE objects <> '{}' AND ?1 IS NULL", err);
+}
+
+static sv_rc take_scripts(sv_workers *w, sv_db_read_fn fn, sv_script **out, size_t *n, const char *account, sv_err *err)
 {
     script_query k = {.account = account};
-    sv_rc rc = sv_db_read(w->db, list_scripts, &k, err);
+    sv_rc rc = sv_db_read(w->db, fn, &k, err);
     if (rc != SV_OK) {
         for (size_t i = 0; i < k.n; i++)
             sv_script_done(&k.all[i]);
@@ -200,6 +216,16 @@ sv_rc sv_store_scripts(sv_workers *w, sv_script **out, size_t *n, const char *ac
     *out = k.all;
     *n = k.n;
     return SV_OK;
+}
+
+sv_rc sv_store_scripts(sv_workers *w, sv_script **out, size_t *n, const char *account, sv_err *err)
+{
+    return take_scripts(w, list_scripts, out, n, account, err);
+}
+
+sv_rc sv_store_scripts_with_objects(sv_workers *w, sv_script **out, size_t *n, sv_err *err)
+{
+    return take_scripts(w, list_with_objects, out, n, NULL, err);
 }
 
 /* ---- versions ---- */
@@ -485,11 +511,12 @@ static sv_rc replace_edges(sv_dbw *w, const sv_version *v, sv_err *err)
     json_array_foreach (json_object_get(v->meta, "bindings"), i, b) {
         const char *kind = sv_json_cstr(b, "type");
         const sv_product *p = kind ? sv_product_of(kind) : NULL;
-        bool is_service = kind && strcmp(kind, "service") == 0;
+        bool is_service = kind && (strcmp(kind, "service") == 0 || (strcmp(kind, "durable_object_namespace") == 0 && sv_json_cstr(b, "script_name")));
+        const char *member = kind && strcmp(kind, "service") == 0 ? "service" : "script_name";
         char to[320];
         if (!p && !is_service)
             continue;
-        snprintf(to, sizeof to, "%s%s%s", p ? kind : "", p ? ":" : "", sv_json_cstr(b, p ? p->id : "service"));
+        snprintf(to, sizeof to, "%s%s%s", p ? kind : "", p ? ":" : "", sv_json_cstr(b, p ? p->id : member));
         SV_AUTO(sv_stmt_donep) sv_stmt q = {0};
         if (sv_stmt_prep(&q, w, "INSERT OR IGNORE INTO edge (key, service) VALUES (?1, ?2)", err) != SV_OK)
             return err->code;
@@ -549,11 +576,23 @@ static sv_rc forget_old(sv_dbw *w, const char *key, sv_err *err)
                        -1, err);
 }
 
+static sv_rc set_objects(sv_dbw *w, const sv_script *s, sv_err *err)
+{
+    SV_AUTO(sv_stmt_donep) sv_stmt q = {0};
+    if (sv_stmt_prep(&q, w, "UPDATE script SET objects = ?2 WHERE key = ?1", err) != SV_OK)
+        return err->code;
+    sv_bind_cstr(&q, 1, s->key);
+    bind_json(&q, 2, s->objects);
+    return sv_stmt_run(&q, err);
+}
+
 static sv_rc record(sv_dbw *w, void *arg, sv_err *err)
 {
     record_args *k = arg;
     const sv_record *r = k->r;
     if (r->new_script && insert_script(w, r->script, err) != SV_OK)
+        return err->code;
+    if (r->migrated && set_objects(w, r->script, err) != SV_OK)
         return err->code;
     if (r->new_version && insert_version(k->w, w, r->version, err) != SV_OK)
         return err->code;

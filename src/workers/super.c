@@ -107,6 +107,7 @@ sv_rc sv_spawn_pack(int *fd, const sv_spawn *s, sv_err *err)
     pack_strs(&b, s->env);
     pack_strs(&b, s->listen);
     pack_strs(&b, s->sandbox.read_paths);
+    pack_strs(&b, s->sandbox.write_paths);
     if (b.failed)
         return sv_fail(err, SV_ELIMIT, "arguments and environment of '%s' pass %d bytes", s->argv[0], MAX_PACK);
     SV_AUTO(sv_fd_closep) int m = memfd_create("spawn", MFD_CLOEXEC);
@@ -160,6 +161,7 @@ sv_rc sv_spawn_unpack(sv_spawn *out, sv_str bytes, sv_arena *a, sv_err *err)
     s.env = unpack_strs(&c);
     s.listen = unpack_strs(&c);
     s.sandbox.read_paths = unpack_strs(&c);
+    s.sandbox.write_paths = unpack_strs(&c);
     if (c.bad || c.p != c.end || !s.argv[0])
         return sv_fail(err, SV_EFORMAT, "spawn: %zu bytes do not hold what they promise", bytes.n);
     *out = s;

@@ -19,6 +19,7 @@
 
 #include "account/limits.h"
 #include "base/json.h"
+#include "workers/objects.h"
 #include "workers/products.h"
 
 enum { MAX_FLAGS = 100, MAX_NAME = 255, MAX_MODULE_NAME = 512 };
@@ -143,7 +144,6 @@ sv_rc sv_compatibility_check(sv_str date, const json_t *flags, const char *today
 
 /* Kinds that exist and that this release does not have; the others are not known at all. */
 static const char *const later_kinds[][2] = {
-    {"durable_object_namespace", "Durable Objects"},
     {"workflow", "Workflows"},
     {"hyperdrive", "Hyperdrive"},
     {"browser", "browser rendering"},
@@ -230,6 +230,18 @@ static sv_rc check_service(const json_t *b, const char *name, sv_err *err)
     return SV_OK;
 }
 
+static sv_rc check_objects(const json_t *b, const char *name, sv_err *err)
+{
+    sv_str class_name = {0}, script = {0};
+    if (text_member(b, name, "class_name", true, &class_name, err) != SV_OK || text_member(b, name, "script_name", false, &script, err) != SV_OK)
+        return err->code;
+    if (class_name.n == 0 || class_name.n > MAX_NAME)
+        return sv_fail_api(err, SV_EINVAL, 10021, "Binding '%s': 'class_name' must have 1 to %d bytes", name, MAX_NAME);
+    if (script.n && sv_worker_name_check(script, err) != SV_OK)
+        return sv_wrap(err, "Binding '%s'", name);
+    return SV_OK;
+}
+
 static sv_rc check_ratelimit(const json_t *b, const char *name, sv_err *err)
 {
     const json_t *simple = json_object_get(b, "simple");
@@ -280,6 +292,8 @@ static sv_rc check_binding(const json_t *b, size_t i, bool stored, sv_err *err)
         return stored && strcmp(kind, "secret_text") == 0 ? SV_OK : check_var(b, name.p, kind, err);
     if (strcmp(kind, "service") == 0)
         return check_service(b, name.p, err);
+    if (strcmp(kind, "durable_object_namespace") == 0)
+        return check_objects(b, name.p, err);
     const sv_product *p = sv_product_of(kind);
     if (p)
         return check_product(b, name.p, p, err);
@@ -556,8 +570,7 @@ static sv_rc refuse_unsupported(const json_t *meta, sv_err *err)
     static const struct {
         const char *member, *text;
     } lists[] = {
-        {"migrations", "Durable Objects and their migrations are not in this release"},
-        {"exports", "Durable Objects (`exports`) are not in this release"},
+        {"exports", "Durable Objects by `exports` are not in this release: use `migrations`"},
         {"containers", "containers are not in this release"},
         {"tail_consumers", "tail consumers are not in this release"},
         {"streaming_tail_consumers", "tail consumers are not in this release"},
@@ -637,6 +650,11 @@ static sv_rc apply_metadata(sv_upload *u, sv_arena *a, const json_t *meta, const
     u->settings = json_object();
     u->runtime = json_object();
     u->annotations = json_object();
+    json_t *migrations = json_object_get(meta, "migrations");
+    if (sv_objects_check(migrations, err) != SV_OK)
+        return err->code;
+    if (is_filled(migrations))
+        u->migrations = json_deep_copy(migrations);
     copy_members(u->settings, meta, of_script);
     copy_members(u->runtime, meta, of_version);
     if (json_is_array(json_object_get(meta, "keep_bindings")))
@@ -754,7 +772,7 @@ sv_rc sv_upload_parse(sv_upload *out, sv_arena *a, sv_str content_type, sv_str b
 
 void sv_upload_done(sv_upload *u)
 {
-    json_t **owned[] = {&u->bindings,    &u->secrets,  &u->keep,    &u->flags,
+    json_t **owned[] = {&u->bindings,    &u->secrets,  &u->keep,    &u->flags,   &u->migrations,
                         &u->annotations, &u->settings, &u->runtime, &u->assets_config};
     for (size_t i = 0; i < SV_LEN(owned); i++) {
         json_decref(*owned[i]);

@@ -32,6 +32,7 @@ typedef struct sv_upload {
     size_t n_modules;
     json_t *bindings; /* array, names unique, kinds known; secret_text without its "text"; "inherit" until sv_upload_inherit */
     json_t *secrets;  /* {name: value} */
+    json_t *migrations; /* of Durable Objects, checked; NULL: none */
     json_t *keep;     /* array of kinds to take over from the version before, or NULL */
     json_t *flags;    /* array of strings */
     json_t *annotations;   /* object of strings */

@@ -129,7 +129,7 @@ static void assets_alone_need_no_module(void **state)
 static void every_other_kind_is_refused_by_its_name(void **state)
 {
     static const char *const kinds[] = {
-        "browser", "images", "media", "stream", "durable_object_namespace", "workflow",
+        "browser", "images", "media", "stream", "workflow",
         "hyperdrive", "secrets_store_secret", "dispatch_namespace", "mtls_certificate", "send_email", "text_blob", "data_blob",
         "wasm_module", "tail_consumer", "logfwdr", "pipelines", "worker_loader", "vpc_service", "ai_search", "secret_key", "something_new"};
     (void)state;
@@ -165,7 +165,7 @@ static void what_the_release_lacks_is_refused_not_ignored(void **state)
 {
     (void)state;
     assert_refused(META("{\"body_part\":\"script\"}") END, 10021, "service-worker");
-    assert_refused(META("{\"main_module\":\"index.js\",\"migrations\":{\"new_tag\":\"v1\",\"steps\":[]}}") MODULE END, 10021, "Durable Objects");
+    assert_refused(META("{\"main_module\":\"index.js\",\"exports\":{\"X\":{\"type\":\"durable-object\"}}}") MODULE END, 10021, "Durable Objects");
     assert_refused(META("{\"main_module\":\"index.js\",\"tail_consumers\":[{\"service\":\"t\"}]}") MODULE END, 10021, "tail consumers");
     assert_refused(META("{\"main_module\":\"index.js\",\"logpush\":true}") MODULE END, 10023, "logpush");
     assert_refused(META("{\"main_module\":\"index.js\",\"limits\":{\"cpu_ms\":5}}") MODULE END, 10021, "limits");

@@ -25,6 +25,7 @@
 #include "base/log.h"
 #include "base/time.h"
 #include "workers/config.h"
+#include "workers/objects.h"
 #include "workers/workers_impl.h"
 
 enum { MAX_WAITING = 4, OLD_FILE_S = 24 * 60 * 60, OLD_CONFIG_S = 60 * 60 };
@@ -77,6 +78,7 @@ typedef struct unit {
     sv_workers *w;
     const sv_script *changed;  /* taken as given instead of from the store */
     const sv_version *version; /* of `changed`; NULL: as the store has it */
+    const char *scratch;       /* a folder in the place of every storage of Durable Objects; NULL: their own */
     member m[SV_MAX_UNIT];
     size_t n;
 } unit;
@@ -102,6 +104,7 @@ static sv_rc unit_add(unit *u, const char *name, sv_err *err)
     if (is_changed) {
         m.script = *u->changed;
         json_incref(m.script.settings);
+        json_incref(m.script.objects);
         m.over = u->version;
     } else {
         sv_rc rc = sv_store_script(u->w, &m.script, u->changed->account, name, err);
@@ -129,7 +132,11 @@ static sv_rc unit_follow(unit *u, size_t i, sv_err *err)
     json_t *b;
     json_array_foreach (json_object_get(member_version(&u->m[i])->meta, "bindings"), k, b) {
         const char *kind = sv_json_cstr(b, "type"), *service = sv_json_cstr(b, "service");
-        if (kind && service && strcmp(kind, "service") == 0 && unit_add(u, service, err) != SV_OK)
+        if (kind && strcmp(kind, "durable_object_namespace") == 0)
+            service = sv_json_cstr(b, "script_name");
+        else if (kind && strcmp(kind, "service") != 0)
+            service = NULL;
+        if (service && unit_add(u, service, err) != SV_OK)
             return err->code;
     }
     SV_AUTO(sv_json_decrefp) json_t *in = NULL;
@@ -162,8 +169,28 @@ void sv_version_folder(const sv_workers *w, const char *key, const char *folder,
     snprintf(out, 4096, "%s/%s/%s", w->root, key, folder);
 }
 
-static sv_rc config_worker(const sv_workers *w, const member *m, sv_config_worker *out, sv_arena *a, sv_err *err)
+/* The folder of the member's Durable Objects, made if it is new; NULL: it has none. */
+static sv_rc objects_of(const unit *u, const member *m, char **out, sv_arena *a, sv_err *err)
 {
+    char folder[4096];
+    *out = NULL;
+    if (!sv_objects_any(m->script.objects))
+        return SV_OK;
+    sv_objects_folder(u->w, m->script.key, folder);
+    if (u->scratch)
+        snprintf(folder, sizeof folder, "%s/%s", u->scratch, m->script.key);
+    if (sv_mkdir_p(folder, 0700, err) != SV_OK)
+        return err->code;
+    *out = sv_arena_strndup(a, folder, strlen(folder));
+    return *out ? SV_OK : sv_fail(err, SV_ENOMEM, "no memory for the configuration");
+}
+
+static sv_rc config_worker(const unit *u, const member *m, sv_config_worker *out, sv_arena *a, sv_err *err)
+{
+    const sv_workers *w = u->w;
+    char *objects;
+    if (objects_of(u, m, &objects, a, err) != SV_OK)
+        return err->code;
     const sv_version *v = member_version(m);
     char folder[4096], binding[108] = "/nowhere";
     sv_version_folder(w, m->script.key, v->folder, folder);
@@ -178,6 +205,8 @@ static sv_rc config_worker(const sv_workers *w, const member *m, sv_config_worke
         .created_ms = v->created_ms,
         .open = m->script.open,
         .events = m->script.events,
+        .classes = json_object_get(m->script.objects, "classes"),
+        .objects = objects,
         .folder = sv_arena_strndup(a, folder, strlen(folder)),
         .from_config = sv_arena_printf(a, "../%s/%s", m->script.key, v->folder),
         .binding_path = sv_arena_strndup(a, binding, strlen(binding)),
@@ -204,32 +233,38 @@ static sv_rc write_config(sv_workers *w, const char *unit_key, const sv_config *
 static sv_rc unit_spec(unit *u, sv_unit_spec *out, sv_arena *a, sv_err *err)
 {
     sv_config_worker *cw = sv_arena_new(a, sv_config_worker, u->n);
+    const char **own = sv_arena_new(a, const char *, u->n + 1);
+    size_t n_own = 0;
     const char **keys = sv_arena_new(a, const char *, 2 * u->n + 1), **paths = sv_arena_new(a, const char *, u->n + 1);
-    if (!cw || !keys || !paths)
+    if (!cw || !keys || !paths || !own)
         return sv_fail(err, SV_ENOMEM, "no memory for the configuration");
     size_t n_keys = 0;
     for (size_t i = 0; i < u->n; i++) {
-        if (config_worker(u->w, &u->m[i], &cw[i], a, err) != SV_OK)
+        if (config_worker(u, &u->m[i], &cw[i], a, err) != SV_OK)
             return err->code;
         keys[n_keys++] = cw[i].key;
         if (cw[i].events && !(keys[n_keys++] = sv_arena_printf(a, "%s" SV_EVENTS_SUFFIX, cw[i].key)))
             return sv_fail(err, SV_ENOMEM, "no memory for the configuration");
         paths[i] = cw[i].folder;
+        if (cw[i].objects)
+            own[n_own++] = cw[i].objects;
     }
     sv_config c;
     char *path = NULL;
     if (sv_config_make(&c, cw, u->n, a, err) != SV_OK || write_config(u->w, keys[0], &c, &path, a, err) != SV_OK)
         return err->code;
     *out = (sv_unit_spec){
-        .unit = keys[0], .keys = keys, .config_path = path, .read_paths = paths, .env = c.env, .experimental = c.experimental};
+        .unit = keys[0], .keys = keys, .config_path = path, .read_paths = paths, .env = c.env, .experimental = c.experimental,
+        .write_paths = own};
     return SV_OK;
 }
 
 /* Collects the unit and writes its configuration. */
-static sv_rc unit_prepare(sv_workers *w, const sv_script *script, const sv_version *version, sv_unit_spec *out, sv_arena *a, sv_err *err)
+static sv_rc unit_prepare(sv_workers *w, const sv_script *script, const sv_version *version, const char *scratch, sv_unit_spec *out, sv_arena *a,
+                          sv_err *err)
 {
     SV_AUTO(sv_freep) unit *u = sv_xnew0(unit);
-    *u = (unit){.w = w, .changed = script, .version = version};
+    *u = (unit){.w = w, .changed = script, .version = version, .scratch = scratch};
     sv_rc rc = unit_collect(u, err);
     if (rc == SV_OK)
         rc = unit_spec(u, out, a, err);
@@ -246,7 +281,7 @@ sv_rc sv_workers_prepare(void *ctx, const char *key, sv_unit_spec *out, sv_arena
     snprintf(script, sizeof script, "%.16s", key);
     if (sv_store_script_by_key(w, &s, script, err) != SV_OK)
         return err->code;
-    sv_rc rc = unit_prepare(w, &s, NULL, out, arena, err);
+    sv_rc rc = unit_prepare(w, &s, NULL, NULL, out, arena, err);
     sv_script_done(&s);
     return rc;
 }
@@ -265,18 +300,38 @@ static void tidy_message(sv_err *err)
         memmove(at, end + 2, strlen(end + 2) + 1);
 }
 
+/* Starts it with empty folders for its Durable Objects, and ends it. */
+static sv_rc try_aside(sv_workers *w, const sv_script *script, const sv_version *version, int64_t *startup_ms, sv_err *err)
+{
+    SV_AUTO(sv_arena_freep) sv_arena *a = sv_arena_create(0);
+    sv_unit_spec spec;
+    char scratch[4096], name[9];
+    sv_err later = {0};
+    sv_random_hex(name, 4);
+    snprintf(scratch, sizeof scratch, "%.3900s/units/try-%s", w->root, name);
+    sv_rc rc = unit_prepare(w, script, version, scratch, &spec, a, err);
+    if (rc == SV_OK)
+        rc = sv_runtime_try(w->runtime, &spec, startup_ms, err);
+    if (sv_file_exists(scratch) && sv_remove_tree(scratch, &later) != SV_OK)
+        sv_log(SV_WARN, "worker.scratch", "path=%s error='%s'", scratch, later.msg);
+    return rc;
+}
+
 static sv_rc start(sv_workers *w, const sv_script *script, const sv_version *version, bool take_over, int64_t *startup_ms,
                    sv_err *err)
 {
     SV_AUTO(sv_arena_freep) sv_arena *a = sv_arena_create(0);
     sv_unit_spec spec;
-    if (unit_prepare(w, script, version, &spec, a, err) != SV_OK)
-        return err->code;
     *startup_ms = 0;
+    if (unit_prepare(w, script, version, NULL, &spec, a, err) != SV_OK)
+        return err->code;
     if (!w->runtime)
         return SV_OK;
     int64_t before = sv_mono_ms();
-    sv_rc rc = take_over ? sv_runtime_swap(w->runtime, &spec, err) : sv_runtime_try(w->runtime, &spec, startup_ms, err);
+    /* What has Durable Objects is stopped before its successor starts: that one must have been seen to start, and not beside it in the same folder. */
+    sv_rc rc = spec.write_paths[0] || !take_over ? try_aside(w, script, version, startup_ms, err) : SV_OK;
+    if (rc == SV_OK && take_over)
+        rc = sv_runtime_swap(w->runtime, &spec, err);
     if (rc != SV_OK)
         tidy_message(err);
     else if (take_over)

@@ -37,6 +37,7 @@ typedef struct sv_script {
     bool open, previews; /* reachable by its host name */
     bool events;         /* a dispatcher stands beside it */
     json_t *settings;    /* tags, observability */
+    json_t *objects;     /* see objects.h */
 } sv_script;
 void sv_script_done(sv_script *s);
 
@@ -64,6 +65,8 @@ SV_MUST sv_rc sv_store_script_by_key(sv_workers *w, sv_script *out, const char *
 /* *out: array owned by the caller, done each. account NULL: all. */
 SV_MUST sv_rc sv_store_scripts(sv_workers *w, sv_script **out, size_t *n, const char *account, sv_err *err);
 
+SV_MUST sv_rc sv_store_scripts_with_objects(sv_workers *w, sv_script **out, size_t *n, sv_err *err); /* of all accounts */
+
 typedef enum sv_which { SV_BY_ID, SV_DEPLOYED, SV_LATEST } sv_which;
 /* id for SV_BY_ID only (with or without hyphens). SV_ENOENT 100146. */
 SV_MUST sv_rc sv_store_version(sv_workers *w, sv_version *out, const char *key, sv_which which, const char *id, bool with_secrets, sv_err *err);
@@ -76,6 +79,7 @@ typedef struct sv_record {
     const sv_script *script;       /* made when it is new */
     sv_version *version;           /* inserted when is_new; its number is set */
     bool new_script, new_version;
+    bool migrated;                 /* script->objects is new */
     sv_deployment *deployment;     /* NULL: not deployed */
 } sv_record;
 /* Also forgets the versions over the limit. Folders that nobody refers to any more: sv_store_sweep. */

@@ -116,6 +116,8 @@ static json_t *script_json(const sv_script *s, const sv_version *v)
                   "placement", json_object_get(json_object_get(meta, "runtime"), "placement"));
     json_object_set_new(o, "created_on", sv_json_time(s->created_ms));
     json_object_set_new(o, "modified_on", sv_json_time(s->modified_ms));
+    if (sv_json_cstr(s->objects, "tag"))
+        json_object_set(o, "migration_tag", json_object_get(s->objects, "tag"));
     return o;
 }
 
@@ -145,6 +147,34 @@ static void get_scripts(sv_req *r, void *ctx)
     }
     json_decref(list);
     sv_call_fail(&c, &err);
+}
+
+/* The classes of Durable Objects of all the account's Workers. */
+static void get_namespaces(sv_req *r, void *ctx)
+{
+    sv_call c;
+    sv_err err = {0};
+    sv_script *all = NULL;
+    size_t n = 0, k;
+    json_t *o;
+    if (!sv_call_begin(&c, r, ctx, 10007))
+        return;
+    if (sv_store_scripts(c.w, &all, &n, c.by.account, &err) != SV_OK) {
+        sv_call_fail(&c, &err);
+        return;
+    }
+    json_t *list = json_array();
+    for (size_t i = 0; i < n; i++) {
+        json_array_foreach (json_object_get(all[i].objects, "classes"), k, o) {
+            char name[400];
+            snprintf(name, sizeof name, "%s_%s", all[i].name, sv_json_cstr(o, "class"));
+            json_array_append_new(list, json_pack("{s:O, s:s, s:s, s:O, s:O}", "id", json_object_get(o, "id"), "name", name, "script", all[i].name, "class",
+                                                  json_object_get(o, "class"), "use_sqlite", json_object_get(o, "sqlite")));
+        }
+        sv_script_done(&all[i]);
+    }
+    free(all);
+    sv_api_ok_page(r, list, 100);
 }
 
 static void put_script(sv_req *r, void *ctx)
@@ -399,7 +429,7 @@ void sv_workers_rest_routes(sv_http *api, sv_workers *w)
         {.method = "GET", .path = SV_ACCOUNT_PATH "/workers/workers/:name", .fn = get_worker},
         {.method = "DELETE", .path = SV_ACCOUNT_PATH "/workers/workers/:name", .fn = delete_script},
         {.method = "GET", .path = SV_ACCOUNT_PATH "/workers/tails/by-consumer/:name", .fn = get_empty_list},
-        {.method = "GET", .path = SV_ACCOUNT_PATH "/workers/durable_objects/namespaces", .fn = get_empty_list},
+        {.method = "GET", .path = SV_ACCOUNT_PATH "/workers/durable_objects/namespaces", .fn = get_namespaces},
     };
     sv_routes_add(api, w, routes, SV_LEN(routes));
     sv_versions_routes(api, w);
