@@ -16,10 +16,9 @@ enum { TASK_WORK = 1 << 19, MAX_PIXELS = 1 << 12, DEPTHWISE_WORK = 1 << 16 };
 static const sv_conv_set *conv_set(void)
 {
 #if defined(__x86_64__)
-    static const sv_conv_set *const sets[] = {&sv_conv_avx512, &sv_conv_avx2};
-    for (size_t i = 0; i < SV_LEN(sets); i++)
-        if (strncmp(sv_kernels_name(), sets[i]->name, strlen(sets[i]->name)) == 0)
-            return sets[i];
+    const char *name = sv_kernels_name(); /* "avx512", "avx512vnni", "avxvnni", ..: what they add is for bytes */
+    if (strncmp(name, "avx", 3) == 0)
+        return strncmp(name, "avx512", 6) == 0 ? &sv_conv_avx512 : &sv_conv_avx2;
 #endif
     return &sv_conv_portable;
 }
