@@ -62,7 +62,7 @@ static void add_gguf(sv_model_files *f, const char *name)
 static sv_rc add_hf(sv_model_files *f, sv_err *err)
 {
     static const char *const texts[] = {"model.safetensors.index.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
-                                        "generation_config.json", "chat_template.jinja", "sentence_bert_config.json", "modules.json"};
+                                        "generation_config.json", "chat_template.jinja", "preprocessor_config.json", "sentence_bert_config.json", "modules.json"};
     sv_safetensors_names weights = {0};
     if (sv_safetensors_list(&weights, f->folder, err) != SV_OK)
         return err->code;
