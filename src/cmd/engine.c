@@ -28,20 +28,23 @@ static const char *audio_helper(char path[PATH_MAX])
 int sv_cmd_engine(int argc, char **argv)
 {
     static const struct option options[] = {
-        {"threads", required_argument, NULL, 't'}, {"drain-ms", required_argument, NULL, 'D'}, {0}};
-    int64_t threads = 0, drain_ms = 10000;
+        {"threads", required_argument, NULL, 't'}, {"drain-ms", required_argument, NULL, 'D'},
+        {"step-ms", required_argument, NULL, 's'}, {0}};
+    int64_t threads = 0, drain_ms = 10000, step_ms = 0;
     bool ok = true;
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;)
         switch (c) {
         case 't': ok = ok && sv_str_to_i64(sv_str_of(optarg), &threads); break;
         case 'D': ok = ok && sv_str_to_i64(sv_str_of(optarg), &drain_ms); break;
+        case 's': ok = ok && sv_str_to_i64(sv_str_of(optarg), &step_ms); break;
         default: ok = false;
         }
-    if (!ok || optind != argc || threads < 0 || threads > 1024)
+    if (!ok || optind != argc || threads < 0 || threads > 1024 || step_ms < 0 || step_ms > 60000)
         return sv_cmd_usage("selvedge engine: started by `selvedge serve`\n");
     char helper[PATH_MAX];
     sv_log_init("engine", SV_INFO);
     signal(SIGPIPE, SIG_IGN);
-    return sv_engine_main(&(sv_engine_opts){.listen_fd = LISTEN_FD, .n_threads = (int)threads, .drain_ms = drain_ms, .audio_helper = audio_helper(helper),
+    return sv_engine_main(&(sv_engine_opts){.listen_fd = LISTEN_FD, .n_threads = (int)threads, .drain_ms = drain_ms, .step_ms = (int32_t)step_ms,
+                                             .audio_helper = audio_helper(helper),
                                              .max_queued = (int32_t)sv_limit_value(SV_LIMIT_AI_QUEUE)});
 }

@@ -17,6 +17,7 @@ typedef struct sv_engine_opts { /* zeros are the defaults, but for listen_fd */
     int32_t max_active;   /* 64: requests a batch */
     int32_t max_queued;   /* 256: requests that wait, each model */
     const char *audio_helper; /* the program that decodes sound (models/audio.h); NULL: WAV only */
+    int32_t step_ms;      /* 100: while a text is being written, prompts of others hold its next token up for about this long at most */
 } sv_engine_opts;
 
 /* The process's main: blocks SIGTERM and SIGINT for the calling thread, returns the exit code, 0 after a drain. */

@@ -425,7 +425,7 @@ static int32_t prompt_rows(const sv_sched *s, int32_t n_writing)
     int32_t room = s->o.max_rows - n_writing;
     if (n_writing == 0 || s->us_a_row <= 0)
         return room;
-    double fit = s->o.step_ms * 1000.0 / s->us_a_row - n_writing;
+    double fit = 0.9 * s->o.step_ms * 1000.0 / s->us_a_row - n_writing; /* a tenth for choosing and sending, and as a row costs more the deeper it is */
     return fit >= room ? room : fit > MIN_PROMPT_ROWS ? (int32_t)fit : room < MIN_PROMPT_ROWS ? room : MIN_PROMPT_ROWS;
 }
 
@@ -553,7 +553,7 @@ static void compute(sv_sched *s)
     count_step(s, sv_mono_us() - begin);
     /* Of big steps only: a row of a small one carries all the weights' reading, and says little about a prompt's. */
     if (s->n_rows >= MIN_PROMPT_ROWS)
-        s->us_a_row = s->us_a_row > 0 ? 0.8 * s->us_a_row + 0.2 * us : us;
+        s->us_a_row = s->us_a_row > 0 ? s->us_a_row + (us > s->us_a_row ? 0.5 : 0.1) * (us - s->us_a_row) : us; /* slower is believed sooner */
 }
 
 static void tell_probs(sv_sched *s, seq *q)

@@ -130,7 +130,7 @@ export async function run(test) {
   });
 
   await test('numbers that make no sense are refused before anything starts', async () => {
-    for (const bad of [['--threads', 'x'], ['--threads', '-1'], ['--drain-ms', '99999999999']])
+    for (const bad of [['--threads', 'x'], ['--threads', '-1'], ['--step-ms', '0'], ['--drain-ms', '99999999999']])
       assert.equal((await p.cli(['serve', '--listen', '127.0.0.1:0', ...bad])).code, 2, bad.join(' '));
   });
 
