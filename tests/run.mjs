@@ -95,7 +95,7 @@ async function fuzz_one(dir, file, archives) {
     const exe = path.join(root, dir, `${name}_fuzz`);
     await must(['clang', '-std=gnu17', '-D_GNU_SOURCE', `-DSV_SOURCE_ROOT="${root}"`, '-Isrc', '-isystem', '/usr/share/include/llhttp', '-DLLHTTP_STRICT_MODE=1', '-g', '-O1',
       '-fsanitize=fuzzer,address,undefined', '-fno-sanitize-recover=undefined', `tests/fuzz/${file}`, '-o', exe, '-Wl,--start-group', ...libs.map((l) => `${dir}/${l}`), '-Wl,--end-group',
-      '-ljansson', '-lcrypto', '-lsqlite3', '-lcurl', '-lwslay', '-lseccomp', '-ljpeg', '-lpng', '-lwebpdemux', '-lwebp', '-lgif', '-lz', '-lm', '-lpthread']);
+      '-ljansson', '-lcrypto', '-lsqlite3', '-lcurl', '-lexpat', '-lwslay', '-lseccomp', '-ljpeg', '-lpng', '-lwebpdemux', '-lwebp', '-lgif', '-lz', '-lm', '-lpthread']);
     const seeds = path.join(root, 'tests/fuzz/seeds', name);
     const corpus = path.join(root, dir, 'corpus', name);
     fs.mkdirSync(corpus, { recursive: true });

@@ -230,6 +230,7 @@ static void add_routes(daemon_ctx *d)
     sv_queues_rest_routes(d->api, &d->queues_http);
     sv_queues_binding_routes(d->bindings, &d->queues_http);
     sv_r2_rest_routes(d->api, &d->r2_http);
+    sv_r2_s3_routes(d->api, &d->r2_http);
     sv_r2_binding_routes(d->bindings, &d->r2_http);
     sv_ratelimit_binding_routes(d->bindings, d->ratelimit);
     sv_cache_binding_routes(d->bindings, &d->cache_http);

@@ -61,6 +61,7 @@ static const sv_r2_error errors[] = {
     {SV_S3_BAD_TRAILER, SV_EINVAL, 400, "MalformedTrailerError", "The request contained trailing data that was not well formed."},
     {SV_S3_BAD_LOCATION, SV_EINVAL, 400, "InvalidLocationConstraint", "The specified location constraint is not valid."},
     {SV_S3_BAD_PART_NUMBER, SV_EINVAL, 400, "InvalidArgument", "Part number must be an integer between 1 and 10000, inclusive."},
+    {SV_S3_NO_ENCRYPTION, SV_ENOENT, 404, "ServerSideEncryptionConfigurationNotFoundError", "The server side encryption configuration was not found."},
     {SV_S3_NO_CORS_MATCH, SV_EINVAL, 403, "AccessForbidden", "CORSResponse: This CORS request is not allowed."},
 };
 
