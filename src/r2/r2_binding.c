@@ -104,7 +104,7 @@ static void fail(sv_req *r, sv_r2_call *c)
 
 static void answer_object(sv_req *r, sv_r2_call *c)
 {
-    SV_AUTO(sv_buf_donep) sv_buf doc;
+    SV_AUTO(sv_buf_donep) sv_buf doc = {0};
     sv_buf_init(&doc, MAX_DOCUMENT);
     add_document(&doc, &c->obj, c->at, c->n);
     add_size(r, doc.n);
@@ -277,7 +277,7 @@ static sv_rc hashes(sv_r2_call *c, const json_t *doc, sv_err *err)
     static const struct { const char *name; sv_sum s; } names[] = {{"sha1", SV_SUM_SHA1}, {"sha256", SV_SUM_SHA256}, {"sha384", SV_SUM_SHA384}, {"sha512", SV_SUM_SHA512}};
     sv_str md5 = text_of(doc, "md5");
     if (md5.p) {
-        SV_AUTO(sv_buf_donep) sv_buf b;
+        SV_AUTO(sv_buf_donep) sv_buf b = {0};
         sv_err why = {0};
         sv_buf_init(&b, 64);
         if (sv_base64_decode(&b, md5, &why) != SV_OK || b.n != 16)
@@ -333,7 +333,7 @@ static void list_work(void *arg)
         how.http |= json_is_integer(v) && json_integer_value(v) == 0;
         how.custom |= json_is_integer(v) && json_integer_value(v) == 1;
     }
-    SV_AUTO(sv_buf_donep) sv_buf next;
+    SV_AUTO(sv_buf_donep) sv_buf next = {0};
     sv_buf_init(&next, 4096);
     sv_buf_init(&l.prefixes, 4 << 20);
     sv_buf_adds(&c->answer, "{\"objects\":[");

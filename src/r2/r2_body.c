@@ -72,7 +72,7 @@ static sv_rc trailer(sv_r2_intake *in, sv_err *err)
 {
     char name[40];
     sv_sum s = (sv_sum)in->trailer_sum;
-    SV_AUTO(sv_buf_donep) sv_buf value;
+    SV_AUTO(sv_buf_donep) sv_buf value = {0};
     sv_err why = {0};
     sv_buf_init(&value, 256);
     snprintf(name, sizeof name, "x-amz-checksum-%s", sv_sum_name(s));

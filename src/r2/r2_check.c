@@ -150,7 +150,7 @@ sv_rc sv_r2_check_metadata(const json_t *custom, sv_err *err)
 void sv_r2_key_set(sv_r2_key *k, const uint8_t key[32])
 {
     sv_sum_values v;
-    SV_AUTO(sv_buf_donep) sv_buf b;
+    SV_AUTO(sv_buf_donep) sv_buf b = {0};
     sv_buf_init(&b, 0);
     memcpy(k->key, key, 32);
     sv_sums_of(&v, 1u << SV_SUM_MD5, key, 32);

@@ -83,7 +83,7 @@ static void bind_json(sv_stmt *q, int i, const json_t *v, sv_buf *text)
 
 static sv_rc create(sv_r2_write *w, sv_dbw *db, const bucket_row *b, sv_err *err)
 {
-    SV_AUTO(sv_buf_donep) sv_buf text;
+    SV_AUTO(sv_buf_donep) sv_buf text = {0};
     SV_AUTO(sv_stmt_donep) sv_stmt q = {0};
     sv_buf_init(&text, 1 << 20);
     if (check_count(db, b->no, err) != SV_OK ||

@@ -61,7 +61,7 @@ static bool fits(sv_str key, sv_str prefix, sv_str suffix)
 sv_rc sv_r2_note_event(sv_r2_write *w, sv_dbw *db, const bucket_row *b, int action, const char *name, const sv_r2_obj *o, sv_err *err)
 {
     bool row = true;
-    SV_AUTO(sv_buf_donep) sv_buf message;
+    SV_AUTO(sv_buf_donep) sv_buf message = {0};
     SV_AUTO(sv_stmt_donep) sv_stmt q = {0};
     sv_buf_init(&message, 64 << 10);
     if (sv_stmt_prep(&q, db, "SELECT queue, prefix, suffix, actions FROM rules WHERE bucket = ?1 ORDER BY queue", err) != SV_OK)

@@ -352,7 +352,7 @@ static void make_cursor(sv_str bucket, sv_str from, sv_buf *out)
 
 static sv_rc read_cursor(sv_str bucket, sv_str cursor, sv_buf *from, sv_err *err)
 {
-    SV_AUTO(sv_buf_donep) sv_buf raw;
+    SV_AUTO(sv_buf_donep) sv_buf raw = {0};
     sv_err why = {0};
     uint64_t sum = 0;
     sv_buf_init(&raw, 8 + SV_R2_MAX_KEY + 8);
@@ -464,7 +464,7 @@ sv_rc sv_r2_list_objects(sv_r2 *r2, const sv_r2_list *l, void (*each)(void *arg,
     sv_buf_init(&a.from, 4096);
     sv_buf_init(&a.to, 4096);
     sv_rc rc = SV_OK;
-    SV_AUTO(sv_buf_donep) sv_buf cursor;
+    SV_AUTO(sv_buf_donep) sv_buf cursor = {0};
     sv_buf_init(&cursor, 4096);
     if (l->prefix.n > SV_R2_MAX_KEY || l->start_after.n > SV_R2_MAX_KEY || l->delimiter.n > SV_R2_MAX_KEY)
         rc = sv_r2_fail(err, SV_R2_BAD_KEY);
@@ -562,7 +562,7 @@ static void bind_json(sv_stmt *q, int i, const json_t *v, sv_buf *text)
 static sv_rc insert_object(sv_dbw *db, int64_t bucket, sv_r2_obj *o, sv_err *err)
 {
     uint8_t sums[SV_R2_SUMS_MAX];
-    SV_AUTO(sv_buf_donep) sv_buf text;
+    SV_AUTO(sv_buf_donep) sv_buf text = {0};
     SV_AUTO(sv_stmt_donep) sv_stmt q = {0};
     sv_buf_init(&text, 1 << 20);
     if (sv_stmt_prep(&q, db,

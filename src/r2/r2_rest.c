@@ -123,7 +123,7 @@ static void create_bucket(sv_req *r, void *ctx)
         rc = err.code;
     if (rc == SV_OK && kind.n && !class_of(kind, &class))
         rc = sv_r2_failf(&err, SV_R2_BAD_ARGUMENT, "'storageClass' must be Standard or InfrequentAccess");
-    SV_AUTO(sv_buf_donep) sv_buf upper;
+    SV_AUTO(sv_buf_donep) sv_buf upper = {0};
     sv_buf_init(&upper, 0);
     for (size_t i = 0; i < where.n && i < 16; i++)
         sv_buf_addc(&upper, (char)(where.p[i] >= 'a' && where.p[i] <= 'z' ? where.p[i] - 32 : where.p[i]));
@@ -229,7 +229,7 @@ static void put_setting(sv_req *r, sv_r2_http *h, sv_r2_setting which)
 {
     sv_err err = {0};
     SV_AUTO(sv_json_decrefp) json_t *body = NULL;
-    SV_AUTO(sv_buf_donep) sv_buf out;
+    SV_AUTO(sv_buf_donep) sv_buf out = {0};
     sv_buf_init(&out, 2 * MAX_JSON);
     if (body_of(r, &body, &err) != SV_OK || sv_r2_rules_check(which, body, &err) != SV_OK) {
         send_error(r, &err);
@@ -655,7 +655,7 @@ static void list_work(void *arg)
     sv_r2_call *c = arg;
     list_own *own = c->own;
     SV_AUTO(sv_json_decrefp) json_t *delimited = json_array();
-    SV_AUTO(sv_buf_donep) sv_buf next;
+    SV_AUTO(sv_buf_donep) sv_buf next = {0};
     lister l = {.b = &c->answer, .delimited = delimited};
     sv_buf_init(&next, 4096);
     sv_buf_adds(&c->answer, "{\"success\":true,\"errors\":[],\"messages\":[],\"result\":[");

@@ -34,7 +34,7 @@ bool sv_s3_has(sv_req *r, const char *name) { return sv_s3_query(r, name).p != N
 
 static void add_cors(sv_req *r, const sv_s3 *s)
 {
-    SV_AUTO(sv_buf_donep) sv_buf b;
+    SV_AUTO(sv_buf_donep) sv_buf b = {0};
     size_t i;
     json_t *h;
     if (!s || !s->cors)
@@ -61,7 +61,7 @@ static void send_error(sv_req *r, const sv_err *err, sv_str resource)
     int status = sv_r2_status(err);
     const sv_r2_error *e = sv_r2_error_of(err->api_code);
     const char *name = e && !err->ours ? e->s3 : status == 503 ? "ServiceUnavailable" : status == 507 ? "InsufficientStorage" : "InternalError";
-    SV_AUTO(sv_buf_donep) sv_buf b;
+    SV_AUTO(sv_buf_donep) sv_buf b = {0};
     sv_buf_init(&b, 64 << 10);
     if (sv_err_is_ours(err) || status >= 500)
         sv_log(status == 501 ? SV_INFO : SV_ERROR, "r2.s3", "id=%s rc=%s error='%s'", sv_req_id(r), sv_rc_name(err->code), err->msg);
@@ -125,7 +125,7 @@ void sv_s3_add_date(sv_buf *b, const char *name, int64_t ms)
 
 void sv_s3_add_name(sv_r2_call *c, const char *name, sv_str key)
 {
-    SV_AUTO(sv_buf_donep) sv_buf b;
+    SV_AUTO(sv_buf_donep) sv_buf b = {0};
     if (!sv_s3_of(c)->encode_url) {
         sv_xml_element(&c->answer, name, key);
         return;
@@ -153,7 +153,7 @@ static void read_checksums(sv_r2_call *c, sv_req *r)
     sv_s3 *s = sv_s3_of(c);
     for (int i = SV_SUM_SHA1; i < SV_N_SUMS; i++) {
         char name[40];
-        SV_AUTO(sv_buf_donep) sv_buf b;
+        SV_AUTO(sv_buf_donep) sv_buf b = {0};
         sv_err why = {0};
         snprintf(name, sizeof name, "x-amz-checksum-%s", sv_sum_name((sv_sum)i));
         sv_str v = sv_req_header(r, name);
@@ -174,7 +174,7 @@ static void read_checksums(sv_r2_call *c, sv_req *r)
 static void read_md5(sv_r2_call *c, sv_req *r)
 {
     sv_str v = sv_req_header(r, "content-md5");
-    SV_AUTO(sv_buf_donep) sv_buf b;
+    SV_AUTO(sv_buf_donep) sv_buf b = {0};
     sv_err why = {0};
     if (!v.p)
         return;
@@ -335,7 +335,7 @@ static void answer_preflight(sv_req *r, sv_r2_call *c)
     sv_r2_cors ask = {.origin = s->origin, .method = sv_r2_call_copy(c, sv_req_header(r, "access-control-request-method")),
                       .headers = sv_r2_call_copy(c, sv_req_header(r, "access-control-request-headers"))};
     const json_t *rule = ask.origin.n && ask.method.n ? sv_r2_cors_match(c->json, &ask) : NULL;
-    SV_AUTO(sv_buf_donep) sv_buf b;
+    SV_AUTO(sv_buf_donep) sv_buf b = {0};
     size_t i;
     json_t *m;
     int64_t age = 0;

@@ -135,7 +135,7 @@ static sv_rc create_ready(sv_r2_call *c)
 
 static void answer_created(sv_req *r, sv_r2_call *c)
 {
-    SV_AUTO(sv_buf_donep) sv_buf b;
+    SV_AUTO(sv_buf_donep) sv_buf b = {0};
     sv_buf_init(&b, 256);
     sv_buf_addf(&b, "/%s", c->bucket.p);
     sv_req_add_header(r, "Location", sv_buf_cstr(&b));
@@ -183,7 +183,7 @@ static void list_work(void *arg)
 {
     sv_r2_call *c = arg;
     sv_s3 *s = sv_s3_of(c);
-    SV_AUTO(sv_buf_donep) sv_buf next;
+    SV_AUTO(sv_buf_donep) sv_buf next = {0};
     sv_buf_init(&next, 4096);
     sv_s3_begin_xml(c, "ListBucketResult");
     sv_xml_element(&c->answer, "Name", c->bucket);
@@ -441,7 +441,7 @@ static sv_rc setting_ready(sv_r2_call *c)
     sv_s3 *s = sv_s3_of(c);
     bool cors = s->setting == SV_R2_CORS;
     SV_AUTO(sv_arena_freep) sv_arena *a = NULL;
-    SV_AUTO(sv_buf_donep) sv_buf text;
+    SV_AUTO(sv_buf_donep) sv_buf text = {0};
     sv_xml *root = NULL;
     sv_err why = {0};
     if (sv_s3_parse(c, &a, &root) != SV_OK)

@@ -48,12 +48,12 @@ static void decode_word(sv_str s, sv_buf *out)
 
 static json_t *value_of(sv_str v)
 {
-    SV_AUTO(sv_buf_donep) sv_buf b;
+    SV_AUTO(sv_buf_donep) sv_buf b = {0};
     sv_buf_init(&b, 64 << 10);
     decode_word(v, &b);
     if (sv_utf8_valid(sv_buf_str(&b)))
         return json_stringn(sv_buf_cstr(&b), b.n);
-    SV_AUTO(sv_buf_donep) sv_buf utf; /* bytes that are no UTF-8 are Latin-1, as HTTP has it */
+    SV_AUTO(sv_buf_donep) sv_buf utf = {0}; /* bytes that are no UTF-8 are Latin-1, as HTTP has it */
     sv_buf_init(&utf, 128 << 10);
     for (size_t i = 0; i < b.n; i++) {
         unsigned char c = (unsigned char)b.p[i];
@@ -83,7 +83,7 @@ static json_t *custom_of(sv_req *r)
 /* "aws-chunked" is the body's coding on the wire, not the object's. */
 static void set_encoding(json_t *http, sv_str v)
 {
-    SV_AUTO(sv_buf_donep) sv_buf b;
+    SV_AUTO(sv_buf_donep) sv_buf b = {0};
     sv_buf_init(&b, 64 << 10);
     while (v.n) {
         const char *comma = memchr(v.p, ',', v.n);
@@ -156,7 +156,7 @@ static void add_metadata(sv_req *r, const json_t *custom)
     int missing = 0;
     char text[16];
     json_object_foreach ((json_t *)(uintptr_t)custom, name, v) {
-        SV_AUTO(sv_buf_donep) sv_buf h, b;
+        SV_AUTO(sv_buf_donep) sv_buf h = {0}, b = {0};
         sv_str s = {json_string_value(v), json_string_length(v)};
         sv_buf_init(&h, 16 << 10);
         sv_buf_init(&b, 64 << 10);
@@ -183,7 +183,7 @@ static void add_sums(sv_req *r, const sv_sum_values *v, bool composite, int32_t 
 {
     char name[40];
     for (int i = SV_SUM_SHA1; i < SV_N_SUMS; i++) {
-        SV_AUTO(sv_buf_donep) sv_buf b;
+        SV_AUTO(sv_buf_donep) sv_buf b = {0};
         if (!(v->mask & 1u << i) || i == SV_SUM_SHA384 || i == SV_SUM_SHA512)
             continue;
         sv_buf_init(&b, 256);
@@ -243,7 +243,7 @@ static void condition(sv_r2_call *c, sv_req *r, const char *prefix, sv_r2_cond *
 static void customer_key(sv_r2_call *c, sv_req *r, const char *prefix, sv_r2_key *out)
 {
     char name[80];
-    SV_AUTO(sv_buf_donep) sv_buf b;
+    SV_AUTO(sv_buf_donep) sv_buf b = {0};
     sv_err why = {0};
 #define HEADER(text) (snprintf(name, sizeof name, "x-amz-%sserver-side-encryption-customer-" text, prefix), sv_req_header(r, name))
     sv_str algorithm = HEADER("algorithm"), key = HEADER("key"), md5 = HEADER("key-md5");
@@ -571,7 +571,7 @@ static sv_rc copy_part(sv_r2_call *c, sv_r2_reader *body, sv_err *err)
 {
     enum { PIECE = 256 << 10 };
     sv_spool file = {0};
-    SV_AUTO(sv_buf_donep) sv_buf piece;
+    SV_AUTO(sv_buf_donep) sv_buf piece = {0};
     char name[33];
     sv_random_hex(name, 16);
     snprintf(file.path, sizeof file.path, "%s/%s", sv_r2_folder(c->h->r2), name);
@@ -657,7 +657,7 @@ static sv_rc read_part_sums(const sv_xml *part, sv_r2_chosen *out, sv_err *err)
     for (int i = SV_SUM_SHA1; i < SV_N_SUMS; i++) {
         snprintf(name, sizeof name, "Checksum%s", sv_sum_name((sv_sum)i));
         sv_str v = sv_xml_text(part, name);
-        SV_AUTO(sv_buf_donep) sv_buf b;
+        SV_AUTO(sv_buf_donep) sv_buf b = {0};
         sv_err why = {0};
         if (!v.n)
             continue;
@@ -740,7 +740,7 @@ static void answer_complete(sv_req *r, sv_r2_call *c)
     sv_xml_element(&c->answer, "ETag", sv_str_of(etag));
     for (int i = SV_SUM_SHA1; i < SV_N_SUMS; i++)
         if (o->sums.mask & 1u << i) {
-            SV_AUTO(sv_buf_donep) sv_buf b;
+            SV_AUTO(sv_buf_donep) sv_buf b = {0};
             sv_buf_init(&b, 256);
             sv_base64_encode(&b, o->sums.v[i], sv_sum_bytes((sv_sum)i));
             if (o->composite)
@@ -762,7 +762,7 @@ static void complete(sv_r2_call *c, sv_req *r)
         return;
     for (int i = SV_SUM_CRC32; i < SV_N_SUMS; i++) {
         char name[40];
-        SV_AUTO(sv_buf_donep) sv_buf b;
+        SV_AUTO(sv_buf_donep) sv_buf b = {0};
         sv_err why = {0};
         snprintf(name, sizeof name, "x-amz-checksum-%s", sv_sum_name((sv_sum)i));
         sv_buf_init(&b, 256);
@@ -787,7 +787,7 @@ static void add_part(void *arg, const sv_r2_part *p)
     sv_buf_addf(&c->answer, "<Size>%lld</Size>", (long long)p->n);
     for (int i = SV_SUM_SHA1; i < SV_N_SUMS; i++)
         if (p->sums.mask & 1u << i) {
-            SV_AUTO(sv_buf_donep) sv_buf b;
+            SV_AUTO(sv_buf_donep) sv_buf b = {0};
             sv_buf_init(&b, 256);
             sv_base64_encode(&b, p->sums.v[i], sv_sum_bytes((sv_sum)i));
             snprintf(name, sizeof name, "Checksum%s", sv_sum_name((sv_sum)i));

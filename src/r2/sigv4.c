@@ -85,7 +85,7 @@ static bool parameter(const sv_sigv4_req *r, const char *name, char *out, size_t
     while (next_pair(&rest, &n, &v)) {
         if (!sv_str_ieq(n, name))
             continue;
-        SV_AUTO(sv_buf_donep) sv_buf b;
+        SV_AUTO(sv_buf_donep) sv_buf b = {0};
         sv_buf_init(&b, 8192);
         decode(&b, v, true);
         if (b.failed || b.n >= size || memchr(sv_buf_cstr(&b), 0, b.n))
@@ -296,7 +296,7 @@ static void add_query(sv_buf *out, sv_str query, bool as_sent)
 
 static void add_path(sv_buf *out, sv_str path, bool as_sent)
 {
-    SV_AUTO(sv_buf_donep) sv_buf plain;
+    SV_AUTO(sv_buf_donep) sv_buf plain = {0};
     if (as_sent) {
         sv_buf_add(out, path.p, path.n);
         return;
@@ -390,7 +390,7 @@ sv_rc sv_sigv4_verify(const sv_sigv4 *a, const sv_sigv4_req *r, const char secre
         return err->code;
     signing_key(a, secret, key);
     for (int as_sent = 0; as_sent < 2; as_sent++) {
-        SV_AUTO(sv_buf_donep) sv_buf text;
+        SV_AUTO(sv_buf_donep) sv_buf text = {0};
         uint8_t sum[32], mac[32];
         char hex[65], right[65];
         sv_buf_init(&text, 512 << 10);

@@ -2,12 +2,11 @@
 // client should send, by hand
 import assert from 'node:assert/strict';
 import crypto from 'node:crypto';
-import fs from 'node:fs';
-import http from 'node:http';
+
 import { Readable } from 'node:stream';
 import * as s3 from '@aws-sdk/client-s3';
 import { getSignedUrl } from '@aws-sdk/s3-request-presigner';
-import { request, until } from '../harness.mjs';
+import { request } from '../harness.mjs';
 
 const MIN = 5 << 20;
 const hex = (b) => crypto.createHash('sha256').update(b).digest('hex');
