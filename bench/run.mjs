@@ -3,6 +3,7 @@
 //   serve    requests through the front door, the daemon's own routes, latency added to a stream, cold start
 //   engine   the inference engine (engine.mjs); engine-speed, engine-batch, engine-serve, engine-start and engine-accuracy run a part of it
 //   store    KV beside redis-server (where it is installed) and the sqlite3 library, D1 beside the latter
+//   encoder  BERT-base beside onnxruntime, where SV_PEERS_PYTHON names a Python that has it (encoder.mjs)
 //   vec      the vector index on an easy and a hard set of 100,000 x 768; beside hnswlib, usearch and FAISS where SV_PEERS_PYTHON names a
 //            Python that has them
 //
@@ -12,6 +13,7 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { Platform, command, request, root, sleep, temp_dir, until, write_files } from '../tests/harness.mjs';
+import { encoder_cases } from './encoder.mjs';
 import { engine_cases } from './engine.mjs';
 import { ROUNDS, cpu, make, median, report } from './report.mjs';
 import { store_cases } from './store.mjs';
@@ -181,5 +183,6 @@ console.log(`${cpu}, ${os.cpus().length} cores, load ${os.loadavg()[0].toFixed(1
 console.log(`${'case'.padEnd(44)} ${'ours'.padStart(9)} ${''.padEnd(11)} ${'theirs'.padStart(9)} ${'peer'.padEnd(24)} ratio`);
 if (wanted('serve')) { await serve_cases(); await cold_start(); }
 if (wanted('engine') || parts.some((p) => p.startsWith('engine-'))) await engine_cases(wanted_of_engine);
+if (wanted('encoder')) await encoder_cases();
 if (wanted('store')) await store_cases();
 if (wanted('vec')) await vec_cases();
