@@ -205,7 +205,7 @@ int main(int argc, char **argv)
     int64_t start = sv_mono_us();
     SV_AUTO(sv_llm_unrefp) sv_llm *m = NULL;
     SV_AUTO(sv_compute_freep) sv_compute *compute = sv_compute_new(atoi(argv[2]));
-    if (sv_llm_open(&m, argv[1], &err) != SV_OK || sv_llm_pack(m, &err) != SV_OK || sv_sched_new(&sched, m, compute, &events, &(sv_sched_opts){.kv_bytes = (size_t)3 << 30}, &err) != SV_OK)
+    if (sv_llm_open(&m, argv[1], &err) != SV_OK || sv_llm_pack(m, getenv("SV_PACK_DIR"), &err) != SV_OK || sv_sched_new(&sched, m, compute, &events, &(sv_sched_opts){.kv_bytes = (size_t)3 << 30}, &err) != SV_OK)
         die(&err);
     const sv_llm_info *info = sv_llm_get_info(m);
     double open_ms = (double)(sv_mono_us() - start) / 1000;

@@ -14,6 +14,7 @@ int sv_cmd_status(int argc, char **argv);
 int sv_cmd_limits(int argc, char **argv);
 
 #define SV_DEFAULT_DATA "./data"
+#define SV_PACK_DIR "packed" /* in it: weights laid out for this CPU */
 #define SV_DEFAULT_LISTEN "127.0.0.1:8787"
 
 int sv_cmd_fail(const sv_err *err);          /* prints "selvedge: <message>", returns 1 */

@@ -29,13 +29,15 @@ int sv_cmd_engine(int argc, char **argv)
 {
     static const struct option options[] = {
         {"threads", required_argument, NULL, 't'}, {"drain-ms", required_argument, NULL, 'D'},
-        {"step-ms", required_argument, NULL, 's'}, {0}};
+        {"step-ms", required_argument, NULL, 's'}, {"pack-dir", required_argument, NULL, 'p'}, {0}};
+    const char *pack_dir = NULL;
     int64_t threads = 0, drain_ms = 10000, step_ms = 0;
     bool ok = true;
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;)
         switch (c) {
         case 't': ok = ok && sv_str_to_i64(sv_str_of(optarg), &threads); break;
         case 'D': ok = ok && sv_str_to_i64(sv_str_of(optarg), &drain_ms); break;
+        case 'p': pack_dir = optarg; break;
         case 's': ok = ok && sv_str_to_i64(sv_str_of(optarg), &step_ms); break;
         default: ok = false;
         }
@@ -45,6 +47,6 @@ int sv_cmd_engine(int argc, char **argv)
     sv_log_init("engine", SV_INFO);
     signal(SIGPIPE, SIG_IGN);
     return sv_engine_main(&(sv_engine_opts){.listen_fd = LISTEN_FD, .n_threads = (int)threads, .drain_ms = drain_ms, .step_ms = (int32_t)step_ms,
-                                             .audio_helper = audio_helper(helper),
+                                             .audio_helper = audio_helper(helper), .pack_dir = pack_dir,
                                              .max_queued = (int32_t)sv_limit_value(SV_LIMIT_AI_QUEUE)});
 }

@@ -4,15 +4,19 @@
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "ai/catalogue.h"
 #include "base/time.h"
 #include "cmd/cmd.h"
+#include "models/packed.h"
 
 static const char usage[] =
-    "usage: selvedge models list [--all]              models with weights here; with --all, the whole catalogue\n"
+    "usage: selvedge models list [--all]              models with weights here; with --all, the whole catalogue. PACKED: bytes\n"
+    "                                                 on disk of the weights laid out for this CPU at first use, and in\n"
+    "                                                 memory, instead of SIZE, while the model is loaded\n"
     "       selvedge models import PATH --as ID [--link]\n"
     "                                                 a GGUF file (of several parts the first) or a Hugging Face folder,\n"
     "                                                 copied (or hard-linked) into the data directory\n"
@@ -30,24 +34,36 @@ static void print_size(char out[16], size_t bytes)
         snprintf(out, 16, "%.1f MiB", (double)bytes / (1 << 20));
 }
 
-static int list(sv_catalogue *c, bool all)
+/* The weights laid out for this CPU: a file beside the model's own, which is what a loaded model has in memory, too. "-": none yet, or nothing
+ * of the model is packed. */
+static void print_packed(char out[16], const char *data, const char *path)
+{
+    SV_AUTO(sv_freep) char *folder = sv_xasprintf("%s/" SV_PACK_DIR, data);
+    SV_AUTO(sv_freep) char *real = realpath(path, NULL);
+    size_t bytes = real ? sv_packed_size(folder, real) : 0;
+    if (bytes > 0)
+        print_size(out, bytes);
+}
+
+static int list(sv_catalogue *c, const char *data, bool all)
 {
     static const char *const origins[] = {[SV_MODEL_KNOWN] = "-", [SV_MODEL_DEFAULT] = "default", [SV_MODEL_IMPORTED] = "imported"};
     sv_model_list l = sv_catalogue_list(c);
-    printf("%-52s  %-8s  %9s  %9s  %-8s  %7s  %s\n", "ID", "FROM", "SIZE", "PARAMS", "WEIGHTS", "CONTEXT", "TASK");
+    printf("%-52s  %-8s  %9s  %9s  %9s  %-8s  %7s  %s\n", "ID", "FROM", "SIZE", "PACKED", "PARAMS", "WEIGHTS", "CONTEXT", "TASK");
     for (size_t i = 0; i < l.n; i++) {
         const sv_model *m = l.models[i];
-        char size[16] = "-", params[16] = "-", n_ctx[16] = "-";
+        char size[16] = "-", packed[16] = "-", params[16] = "-", n_ctx[16] = "-";
         if (m->origin == SV_MODEL_KNOWN && !all)
             continue;
         if (m->path) {
             print_size(size, m->facts.size_bytes);
+            print_packed(packed, data, m->path);
             snprintf(params, sizeof params, "%.4g M", (double)m->facts.n_params / 1e6);
         }
         if (m->n_ctx > 0)
             snprintf(n_ctx, sizeof n_ctx, "%d", m->n_ctx);
         const char *weights = m->path ? m->facts.weights : m->origin == SV_MODEL_KNOWN ? "-" : "MISSING";
-        printf("%-52s  %-8s  %9s  %9s  %-8s  %7s  %s\n", m->id, origins[m->origin], size, params, weights, n_ctx, m->task);
+        printf("%-52s  %-8s  %9s  %9s  %9s  %-8s  %7s  %s\n", m->id, origins[m->origin], size, packed, params, weights, n_ctx, m->task);
     }
     sv_model_list_done(&l);
     return 0;
@@ -103,10 +119,10 @@ static void verified(const sv_model *m, const sv_err *wrong, void *arg)
     printf("%-8s  %s%s%s\n", wrong ? "DAMAGED" : "ok", m->id, wrong ? ": " : "", wrong ? wrong->msg : "");
 }
 
-static int run(sv_catalogue *c, const char *verb, const char *arg, const char *id, bool all, bool link, sv_err *err)
+static int run(sv_catalogue *c, const char *data, const char *verb, const char *arg, const char *id, bool all, bool link, sv_err *err)
 {
     switch (verb[0]) {
-    case 'l': return list(c, all);
+    case 'l': return list(c, data, all);
     case 'i': return bring(c, false, arg, id, link, err);
     case 'p': return bring(c, true, arg, id, false, err);
     case 'v': return sv_catalogue_verify(c, verified, NULL, err) == SV_OK ? 0 : sv_cmd_fail(err);
@@ -157,7 +173,7 @@ int sv_cmd_models(int argc, char **argv)
     sv_catalogue *c = NULL;
     if (sv_catalogue_open(&c, data, models, &err) != SV_OK)
         return sv_cmd_fail(&err);
-    int rc = run(c, verb, arg, id, all, link, &err);
+    int rc = run(c, data, verb, arg, id, all, link, &err);
     sv_catalogue_close(c);
     return rc;
 }

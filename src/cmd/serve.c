@@ -97,7 +97,8 @@ int sv_cmd_serve(int argc, char **argv)
         return sv_cmd_fail(&err);
     }
     const char *daemon_args[] = {"--data", data, "--models", models, "--workerd", workerd, "--haproxy", haproxy, "--drain-ms", drain, NULL};
-    const char *engine_args[] = {"--threads", threads, "--step-ms", step, "--drain-ms", drain, NULL};
+    SV_AUTO(sv_freep) char *pack_dir = sv_xasprintf("%s/" SV_PACK_DIR, data);
+    const char *engine_args[] = {"--threads", threads, "--step-ms", step, "--drain-ms", drain, "--pack-dir", pack_dir, NULL};
     sv_super_opts opts = {.data_dir = data, .listen = listen, .drain_ms = drain_ms, .self = "/proc/self/exe",
                           .daemon_args = daemon_args, .engine_args = engine_args};
     if (sv_super_run(&opts, &err) != SV_OK)

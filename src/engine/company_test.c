@@ -180,7 +180,7 @@ static void open_model(bench *b, int model)
         type_model_draw(type_of(model));
         b->m = type_model_new(type_of(model), false);
     }
-    if (sv_llm_pack(b->m, &err) != SV_OK)
+    if (sv_llm_pack(b->m, NULL, &err) != SV_OK)
         fail_msg("%s", err.msg);
     assert_true(sv_llm_get_info(b->m)->n_ctx >= N_CTX);
     random_state = 7;

@@ -587,7 +587,7 @@ static void engine_open(engine *e, const sv_engine_opts *o, const sigset_t *sign
     e->compute = sv_compute_new(o->n_threads);
     e->room = sv_room_new(o->model_bytes);
     e->table = sv_table_new(e->loop, e->compute, &(sv_table_opts){
-        .room = e->room, .idle_ms = o->idle_ms,
+        .room = e->room, .pack_dir = o->pack_dir, .idle_ms = o->idle_ms,
         .sched = {.max_active = o->max_active, .max_queued = o->max_queued, .kv_bytes = o->kv_bytes, .step_ms = o->step_ms},
         .on_start = on_start, .on_text = on_text, .on_probs = on_probs, .on_end = on_end, .on_batch = flush_dirty, .arg = e});
     e->encoders = sv_encoders_new(e->loop, e->compute, &(sv_encoders_opts){

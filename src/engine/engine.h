@@ -14,6 +14,7 @@ typedef struct sv_engine_opts { /* zeros are the defaults, but for listen_fd */
     int64_t idle_ms;      /* 15 min: a model without requests is unloaded */
     size_t model_bytes;   /* three quarters of the memory: files of all loaded models */
     size_t kv_bytes;      /* a quarter of the memory: KV cache of each model */
+    const char *pack_dir; /* weights laid out for this CPU are kept in this folder; NULL: in memory, anew at each load */
     int32_t max_active;   /* 64: requests a batch */
     int32_t max_queued;   /* 256: requests that wait, each model */
     const char *audio_helper; /* the program that decodes sound (models/audio.h); NULL: WAV only */

@@ -265,7 +265,7 @@ static void alone(sv_buf *out, const char *path, const char *prompt, int n)
     void *pages[64] = {0};
     sv_detok detok = {.started = prompt[0] != '\0'};
     assert_int_equal(sv_llm_open(&m, path, &err), SV_OK);
-    assert_int_equal(sv_llm_pack(m, &err), SV_OK); /* as the engine does */
+    assert_int_equal(sv_llm_pack(m, NULL, &err), SV_OK); /* as the engine does */
     assert_int_equal(sv_llm_ws_new(&ws, m, 1, &err), SV_OK);
     const sv_tokenizer *tok = sv_llm_tokenizer(m);
     assert_int_equal(sv_tokenizer_encode(tok, sv_str_of(prompt), SV_TOK_BOS, 1000, &t, &err), SV_OK);

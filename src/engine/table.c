@@ -196,7 +196,7 @@ static void gone(void *arg);
 static sv_rc load(sv_model *m, sv_err *err)
 {
     SV_AUTO(sv_llm_unrefp) sv_llm *llm = NULL;
-    if (sv_llm_open(&llm, m->path, err) != SV_OK || sv_llm_pack(llm, err) != SV_OK ||
+    if (sv_llm_open(&llm, m->path, err) != SV_OK || sv_llm_pack(llm, m->table->o.pack_dir, err) != SV_OK ||
         sv_sched_new(&m->sched, llm, m->table->compute, &sched_events, &m->table->o.sched, err) != SV_OK)
         return err->code;
     m->prompts = sv_prompts_new(llm);

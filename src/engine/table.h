@@ -37,6 +37,7 @@ sv_job *sv_job_free(sv_job *j); /* NULL is fine; returns NULL */
 
 typedef struct sv_table_opts { /* zeros are the defaults */
     sv_room *room;        /* borrowed; for the files of loaded models. No default */
+    const char *pack_dir; /* packed weights are kept here (models/packed.h); NULL: in memory. Outlives the table */
     int64_t idle_ms;      /* 15 min: a model without requests goes */
     int32_t max_models;   /* 32 loaded at once */
     sv_sched_opts sched;  /* of each model; kv_bytes 0: a quarter of the memory */

@@ -21,6 +21,7 @@
 
 #include "base/mem.h"
 #include "models/files.h"
+#include "models/packed.h"
 #include "nn/pack.h"
 
 static const sv_family *const families[] = {&sv_family_llama, &sv_family_qwen2, &sv_family_qwen3, &sv_family_gpt2};
@@ -270,14 +271,31 @@ static sv_rc open_files(sv_llm *m, const sv_model_files *files, sv_err *err)
     return files->is_gguf ? open_file(m, first, err) : open_folder(m, files->folder, err);
 }
 
+/* What the packed form is kept under. */
+static sv_rc name_source(sv_llm *m, const char *path, const sv_model_files *files, sv_err *err)
+{
+    SV_AUTO(sv_freep) char *real = realpath(path, NULL);
+    m->path = sv_xstrdup(real ? real : path);
+    for (size_t i = 0; i < files->n; i++) {
+        SV_AUTO(sv_freep) char *file = sv_model_files_path(files, i);
+        SV_AUTO(sv_freep) char *real_file = realpath(file, NULL);
+        if (sv_packed_source(&m->source, real_file ? real_file : file, err) != SV_OK)
+            return err->code;
+    }
+    return SV_OK;
+}
+
 sv_rc sv_llm_open(sv_llm **out, const char *path, sv_err *err)
 {
     SV_AUTO(sv_llm_unrefp) sv_llm *m = sv_xnew0(sv_llm);
     sv_model_files files = {0};
     m->n_refs = 1;
+    sv_buf_init(&m->source, 0);
     if (sv_model_files_find(&files, path, err) != SV_OK)
         return err->code;
     sv_rc rc = open_files(m, &files, err);
+    if (rc == SV_OK)
+        rc = name_source(m, path, &files, err);
     sv_model_files_done(&files);
     if (rc != SV_OK)
         return rc;
@@ -304,7 +322,10 @@ sv_llm *sv_llm_unref(sv_llm *m)
         free(m->vectors[i]);
     free(m->vectors);
     free(m->matrices);
-    free(m->packed);
+    free(m->packed_memory);
+    sv_map_close(&m->packed_map);
+    free(m->path);
+    sv_buf_done(&m->source);
     sv_gguf_close(m->file);
     sv_hf_close(m->hf);
     free(m);
@@ -338,31 +359,82 @@ size_t sv_llm_kv_page_bytes(const sv_llm *m)
 
 /* --- packing ------------------------------------------------------------------------------------------------------ */
 
-sv_rc sv_llm_pack(sv_llm *m, sv_err *err)
+/* The matrices that pack; *list is owned. */
+static void find_packable(const sv_llm *m, sv_packing *p)
 {
-    size_t n_bytes = 0, at = 0;
-    SV_ASSERT(!m->packed);
+    *p = (sv_packing){.path = m->path, .source = sv_buf_str(&m->source), .w = sv_xcalloc(m->n_matrices + 1, sizeof *p->w)};
     for (size_t i = 0; i < m->n_matrices; i++)
         if (sv_packable(&m->matrices[i]))
-            n_bytes += sv_packed_bytes(&m->matrices[i]);
-    if (n_bytes == 0)
+            p->w[p->n++] = &m->matrices[i];
+}
+
+static sv_rc pack_in_memory(sv_llm *m, const sv_packing *p, const size_t *at, sv_err *err)
+{
+    uint8_t *bytes = m->packed_memory = sv_try_aligned(at[p->n], HUGE_PAGE);
+    if (!bytes)
+        return sv_fail(err, SV_ENOMEM, "no memory for %zu MiB of packed weights", at[p->n] >> 20);
+    (void)madvise(bytes, at[p->n], MADV_HUGEPAGE); /* where the system has them: a stream through all of it misses fewer */
+    for (size_t i = 0; i < p->n; i++)
+        sv_pack(bytes + at[i], p->w[i], 0, sv_pack_groups(p->w[i]));
+    m->packed = bytes;
+    m->how_packed = SV_LLM_IN_MEMORY;
+    return SV_OK;
+}
+
+/* Finds the packed file, or makes it. */
+static sv_rc pack_in_folder(sv_llm *m, const char *folder, const sv_packing *p, sv_err *err)
+{
+    sv_llm_packing how = SV_LLM_MAPPED;
+    if (sv_packed_open(&m->packed_map, &m->packed, folder, p, err) != SV_OK) {
+        if (err->code != SV_ENOENT || sv_packed_write(folder, p, err) != SV_OK ||
+            sv_packed_open(&m->packed_map, &m->packed, folder, p, err) != SV_OK)
+            return err->code;
+        how = SV_LLM_WRITTEN;
+    }
+    (void)madvise((void *)(uintptr_t)m->packed_map.p, m->packed_map.n, MADV_HUGEPAGE); /* for file systems that can */
+    m->how_packed = how;
+    return SV_OK;
+}
+
+/* What was read of the file in order to pack it need not stay in memory: tokens are looked up in a few pages of it. */
+static void let_go_of_file(const sv_tensor *t)
+{
+    const uintptr_t page = 4096, begin = ((uintptr_t)t->data + page - 1) / page * page, end = ((uintptr_t)t->data + t->n_bytes) / page * page;
+    if (end > begin)
+        (void)madvise((void *)begin, end - begin, MADV_DONTNEED);
+}
+
+sv_rc sv_llm_pack(sv_llm *m, const char *folder, sv_err *err)
+{
+    sv_packing p;
+    sv_err why = {0};
+    sv_rc rc = SV_OK;
+    SV_ASSERT(!m->packed);
+    find_packable(m, &p);
+    SV_AUTO(sv_freep) sv_tensor **w = p.w;
+    SV_AUTO(sv_freep) size_t *at = sv_xcalloc(p.n + 1, sizeof *at);
+    sv_packed_offsets(&p, at);
+    if (p.n == 0)
         return SV_OK;
-    m->packed = sv_try_aligned(n_bytes, HUGE_PAGE);
-    if (!m->packed)
-        return sv_fail(err, SV_ENOMEM, "no memory for %zu MiB of packed weights", n_bytes >> 20);
-    (void)madvise(m->packed, n_bytes, MADV_HUGEPAGE); /* where the system has them: fewer misses of the TLB in a stream through all */
-    m->packed_bytes = n_bytes;
-    for (size_t i = 0; i < m->n_matrices; i++) {
-        sv_tensor *t = &m->matrices[i];
-        if (!sv_packable(t))
-            continue;
-        sv_pack(m->packed + at, t, 0, sv_pack_groups(t));
-        t->n_bytes = sv_packed_bytes(t);
-        t->data = m->packed + at;
+    if (!folder || pack_in_folder(m, folder, &p, &why) != SV_OK)
+        rc = pack_in_memory(m, &p, at, err);
+    if (rc != SV_OK)
+        return rc;
+    m->packed_bytes = at[p.n];
+    for (size_t i = 0; i < p.n; i++) {
+        sv_tensor *t = w[i];
+        if (m->file)
+            let_go_of_file(t);
+        t->n_bytes = at[i + 1] - at[i];
+        t->data = m->packed + at[i];
         t->layout = SV_LAYOUT_PACKED;
-        at += t->n_bytes;
     }
     return SV_OK;
+}
+
+sv_llm_packing sv_llm_packed_how(const sv_llm *m)
+{
+    return m->how_packed;
 }
 
 size_t sv_llm_packed_bytes(const sv_llm *m)

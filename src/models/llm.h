@@ -52,8 +52,12 @@ const char *sv_llm_template_error(const sv_llm *m);
 size_t sv_llm_kv_page_bytes(const sv_llm *m);
 
 /* Lays the quantised matrices out for this CPU's integer kernels (nn/pack.h), before any step: several times as fast, for activations
- * rounded to 8 bits and a second copy of the weights. Of a model without such matrices nothing changes. SV_ENOMEM. */
-SV_MUST sv_rc sv_llm_pack(sv_llm *m, sv_err *err);
+ * rounded to 8 bits. Where `folder` is given, the packed bytes are a file in it, written the first time and mapped from then on
+ * (models/packed.h); without one, or where it cannot be written, they are a second copy of the weights in memory. Of a model without such
+ * matrices nothing changes. SV_ENOMEM. */
+typedef enum sv_llm_packing { SV_LLM_AS_FILE, SV_LLM_IN_MEMORY, SV_LLM_MAPPED, SV_LLM_WRITTEN } sv_llm_packing;
+SV_MUST sv_rc sv_llm_pack(sv_llm *m, const char *folder, sv_err *err);
+sv_llm_packing sv_llm_packed_how(const sv_llm *m); /* written: and mapped */
 size_t sv_llm_packed_bytes(const sv_llm *m);
 
 /* One sequence's part of a step: tokens at positions [pos, pos + n_tokens). pages[j] covers them and everything before. */

@@ -4,6 +4,7 @@
 
 #include <stdatomic.h>
 
+#include "base/file.h"
 #include "models/hf.h"
 #include "models/llm.h"
 #include "nn/gguf.h"
@@ -36,8 +37,13 @@ struct sv_llm {
     size_t n_vectors;
     sv_tensor *matrices; /* [max_matrices] what steps multiply with; families hold pointers into it */
     size_t n_matrices, max_matrices;
-    uint8_t *packed;     /* the bytes of those that are packed; NULL: none is */
+    char *path;          /* of the model, absolute where that can be found */
+    sv_buf source;       /* a line for each of its files (packed.h) */
+    const uint8_t *packed; /* the bytes of those that are packed; NULL: none is. In one of these two: */
+    void *packed_memory;
+    sv_map packed_map;
     size_t packed_bytes;
+    sv_llm_packing how_packed;
 };
 
 typedef struct sv_llm_row {

@@ -116,7 +116,7 @@ static void check_type(sv_type type, bool packed)
     SV_AUTO(sv_llm_unrefp) sv_llm *plain = type_model_new(type, true);
     assert_string_equal(sv_llm_get_info(m)->weights, name);
     if (packed) {
-        assert_int_equal(sv_llm_pack(m, &err), SV_OK);
+        assert_int_equal(sv_llm_pack(m, NULL, &err), SV_OK);
         if (sv_llm_packed_bytes(m) == 0)
             return; /* the type has no packed form */
         n_packed++;

@@ -152,6 +152,6 @@ void sv_pack(uint8_t *dst, const sv_tensor *w, int64_t begin, int64_t end)
     size_t group_bytes = sv_pack_group_bytes(formats[w->type], w->dims[0]);
     for (int64_t g = begin; g < end; g++) {
         int64_t left = w->dims[1] - g * SV_PACK_ROWS;
-        pack_group(dst + (size_t)g * group_bytes, w, g * SV_PACK_ROWS, left < SV_PACK_ROWS ? (int)left : SV_PACK_ROWS);
+        pack_group(dst + (size_t)(g - begin) * group_bytes, w, g * SV_PACK_ROWS, left < SV_PACK_ROWS ? (int)left : SV_PACK_ROWS);
     }
 }

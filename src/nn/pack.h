@@ -16,7 +16,7 @@ enum {
 bool sv_packable(const sv_tensor *w);
 size_t sv_packed_bytes(const sv_tensor *w); /* a multiple of 64; outputs are filled up to a multiple of 16 with zeros */
 
-/* Packs groups [begin, end) of w, as files have it, to where they belong in dst, which is 64-byte aligned and as large as all of w. */
+/* Packs groups [begin, end) of w, as files have it, to dst, which is 64-byte aligned. */
 void sv_pack(uint8_t *dst, const sv_tensor *w, int64_t begin, int64_t end);
 static inline int64_t sv_pack_groups(const sv_tensor *w)
 {

@@ -46,7 +46,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
     }
     SV_ASSERT(!sv_llm_template(m) || !sv_llm_template_error(m));
     run(m);
-    if (sv_llm_pack(m, &err) == SV_OK)
+    if (sv_llm_pack(m, NULL, &err) == SV_OK)
         run(m);
     return 0;
 }
