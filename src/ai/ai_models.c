@@ -89,6 +89,11 @@ static json_t *properties_of(const sv_model *m)
             json_array_append_new(rows, price_row("per M output tokens", m->usd_out));
         json_array_append_new(list, json_pack("{s:s, s:o}", "property_id", "price", "value", rows));
     }
+    if (m->neurons_minute > 0) {
+        json_t *rows = json_array();
+        json_array_append_new(rows, price_row("per audio minute", m->usd_minute));
+        json_array_append_new(list, json_pack("{s:s, s:o}", "property_id", "price", "value", rows));
+    }
     const struct { bool has; const char *id; } flags[] = {
         {m->tools, "function_calling"}, {m->reasoning, "reasoning"}, {m->vision, "vision"},          {m->lora, "lora"},
         {m->beta, "beta"},              {m->async_queue, "async_queue"}, {m->paid, "require_workers_paid"},

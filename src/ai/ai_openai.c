@@ -1,4 +1,4 @@
-/* ai_openai.c - OpenAI's API: chat/completions, completions, embeddings, models, below ai/v1
+/* ai_openai.c - OpenAI's API: chat/completions, completions, embeddings, audio/transcriptions and translations, models, below ai/v1
  *
  * Answers and events are OpenAI's own, without the envelope; a refusal carries both shapes, since OpenAI's client reads `error` and Cloudflare's
  * reads `errors`. Completions are raw: the prompt goes to the model as it is, and the answer continues it. */
@@ -10,6 +10,7 @@
 #include "ai/ai_impl.h"
 #include "ai/text_generation.h"
 #include "http/api.h"
+#include "http/multipart.h"
 
 /* ---- errors ---- */
 
@@ -341,6 +342,64 @@ static void post_chat(sv_req *r, void *ctx) { sv_ai_collect(ctx, r, false, &open
 static void post_completion(sv_req *r, void *ctx) { sv_ai_collect(ctx, r, false, &openai, run_text); }
 static void post_embeddings(sv_req *r, void *ctx) { sv_ai_collect(ctx, r, false, &openai, run_embed); }
 
+/* ---- recordings ---- */
+
+static const sv_task hear_row = {.name = "Automatic Speech Recognition", .binary = true, .check = sv_hear_check_openai, .run = sv_hear_run},
+                     translate_row = {.name = "Automatic Speech Recognition", .binary = true, .check = sv_hear_check_translation, .run = sv_hear_run};
+
+/* The form's fields as an object; temperature is a number there, words says whether timestamp_granularities has "word". */
+static sv_rc fields_of(const sv_parts *parts, json_t *out, sv_str *file, sv_err *err)
+{
+    static const char *const texts[] = {"model", "language", "prompt", "response_format"};
+    for (size_t i = 0; i < SV_LEN(texts); i++) {
+        const sv_part *p = sv_parts_find(parts, texts[i]);
+        if (p && !sv_utf8_valid(p->data))
+            return sv_fail_api(err, SV_EINVAL, 5006, "'/%s' is not UTF-8", texts[i]);
+        if (p && p->data.n > 0)
+            json_object_set_new(out, texts[i], json_stringn(p->data.p, p->data.n));
+    }
+    const sv_part *p = sv_parts_find(parts, "temperature");
+    if (p && p->data.n > 0) {
+        SV_AUTO(sv_json_decrefp) json_t *v = NULL;
+        sv_err ignored = {0};
+        if (sv_json_parse(&v, p->data, &ignored) != SV_OK || !json_is_number(v))
+            return sv_fail_api(err, SV_EINVAL, 5006, "Type mismatch of '/temperature', 'string' not in 'number'");
+        json_object_set(out, "temperature", v);
+    }
+    for (size_t i = 0; i < parts->n; i++)
+        if (sv_str_starts(parts->v[i].name, "timestamp_granularities") && sv_str_is(parts->v[i].data, "word"))
+            json_object_set_new(out, "words", json_true());
+    p = sv_parts_find(parts, "file");
+    if (p)
+        *file = p->data.p ? p->data : SV_STR("");
+    return SV_OK;
+}
+
+static void run_recording(sv_ai *ai, sv_req *r, sv_str body, const sv_task *row)
+{
+    sv_err err = {0};
+    SV_AUTO(sv_arena_freep) sv_arena *arena = sv_arena_create(0);
+    SV_AUTO(sv_json_decrefp) json_t *fields = json_object();
+    SV_AUTO(sv_model_unrefp) const sv_model *m = NULL;
+    sv_parts parts;
+    sv_str file = {0};
+    if (sv_multipart_parse(&parts, arena, sv_req_header(r, "content-type"), body, &err) != SV_OK) {
+        err.api_code = 5006;
+        err.code = SV_EINVAL;
+    } else if (fields_of(&parts, fields, &file, &err) == SV_OK && model_of(ai, fields, &m, &err) == SV_OK && strcmp(m->task, row->name) != 0) {
+        sv_fail_api(&err, SV_EINVAL, 5007, "No such model %s for %s: it is a model for %s", m->id, row->name, m->task);
+    }
+    if (err.code != SV_OK)
+        sv_ai_refuse(ai, r, &err, err.api_code == 5007 ? "model" : "", &openai);
+    else
+        sv_ai_run_task(ai, r, &m, row, &(sv_ai_input){.json = fields, .bytes = file}, &openai);
+}
+
+static void run_hear(sv_ai *ai, sv_req *r, sv_str body) { run_recording(ai, r, body, &hear_row); }
+static void run_translate(sv_ai *ai, sv_req *r, sv_str body) { run_recording(ai, r, body, &translate_row); }
+static void post_transcription(sv_req *r, void *ctx) { sv_ai_collect(ctx, r, false, &openai, run_hear); }
+static void post_translation(sv_req *r, void *ctx) { sv_ai_collect(ctx, r, false, &openai, run_translate); }
+
 static void add_model(sv_buf *out, const sv_model *m)
 {
     sv_buf_addf(out, "{\"id\":\"%s\",\"object\":\"model\",\"created\":%lld,\"owned_by\":", m->id, (long long)(m->created_ms / 1000));
@@ -390,6 +449,8 @@ void sv_ai_openai_routes(sv_http *s, sv_ai *ai)
         {.method = "POST", .path = A "/chat/completions", .fn = post_chat, SV_AI_BODY_ROUTE},
         {.method = "POST", .path = A "/completions", .fn = post_completion, SV_AI_BODY_ROUTE},
         {.method = "POST", .path = A "/embeddings", .fn = post_embeddings, SV_AI_BODY_ROUTE},
+        {.method = "POST", .path = A "/audio/transcriptions", .fn = post_transcription, SV_AI_BODY_ROUTE},
+        {.method = "POST", .path = A "/audio/translations", .fn = post_translation, SV_AI_BODY_ROUTE},
         {.method = "GET", .path = A "/models", .fn = get_models},
         {.method = "GET", .path = A "/models/*model", .fn = get_model},
     };

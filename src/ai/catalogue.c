@@ -143,6 +143,7 @@ static void add_known(sv_models *s, const json_t *e)
     price_of(e, "in", &m->neurons_in, &m->usd_in);
     price_of(e, "cached", &m->neurons_cached, NULL);
     price_of(e, "out", &m->neurons_out, &m->usd_out);
+    price_of(e, "minute", &m->neurons_minute, &m->usd_minute);
     size_t i;
     json_t *alias;
     json_array_foreach (json_object_get(e, "aliases"), i, alias)

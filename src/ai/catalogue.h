@@ -39,6 +39,7 @@ typedef struct sv_model {
     int32_t n_ctx;       /* window to serve: the smaller of catalogue's and file's; 0: not known */
     bool lora, tools, reasoning, vision, beta, async_queue, paid;
     double neurons_in, neurons_cached, neurons_out; /* per million tokens */
+    double neurons_minute, usd_minute; /* of a recording */
     double usd_in, usd_out;
     bool priced; /* from the catalogue; else by parameters (catalogue.c) */
     void *owner;

@@ -34,6 +34,10 @@ static const sv_task tasks[] = {
      .check = sv_classify_check, .run = sv_classify_run, .describe = sv_classify_describe},
     {.name = "Text Classification", .shape = "rerank", .own_shape = "rerank", .kinds = KIND(RERANKER),
      .check = sv_rerank_check, .run = sv_classify_run, .describe = sv_rerank_describe},
+    {.name = "Automatic Speech Recognition", .shape = "whisper", .kinds = KIND(SPEECH), .binary = true, .check = sv_hear_check, .run = sv_hear_run,
+     .describe = sv_hear_describe},
+    {.name = "Automatic Speech Recognition", .shape = "whisper-large-v3-turbo", .own_shape = "whisper-large-v3-turbo", .kinds = KIND(SPEECH), .binary = true,
+     .check = sv_hear_check, .run = sv_hear_run, .describe = sv_hear_describe},
 };
 
 const sv_task *sv_task_of(const sv_model *m)
@@ -125,7 +129,7 @@ static void meter_end(const sv_ai_call *c)
     meter->tokens_in += c->usage.prompt_tokens;
     meter->tokens_cached += c->usage.cached_tokens;
     meter->tokens_out += c->usage.completion_tokens;
-    meter->neurons += sv_ai_neurons(c->model, &c->usage);
+    meter->neurons += sv_ai_neurons(c->model, &c->usage) + c->minutes * c->model->neurons_minute;
 }
 
 static void call_free(sv_ai_call *c)

@@ -69,6 +69,7 @@ struct sv_ai_call {
     char tenant[33];          /* account id */
     char bad[64];             /* after a refused check: the field */
     sv_usage usage;           /* metered at the end, whatever way it came */
+    double minutes;           /* of a recording; for prices by the minute */
     bool failed;
     struct sv_gen *gen;       /* the engine's request; canceled with the call. NULL exactly when the engine will call no more */
     void *state;              /* the task's */
@@ -122,5 +123,10 @@ sv_rc sv_rerank_check(sv_ai_call *c, const sv_ai_input *in, sv_err *err);
 void sv_classify_run(sv_ai_call *c); /* of both */
 json_t *sv_classify_describe(const sv_model *m);
 json_t *sv_rerank_describe(const sv_model *m);
+sv_rc sv_hear_check(sv_ai_call *c, const sv_ai_input *in, sv_err *err); /* speech_recognition.c */
+sv_rc sv_hear_check_openai(sv_ai_call *c, const sv_ai_input *in, sv_err *err);
+sv_rc sv_hear_check_translation(sv_ai_call *c, const sv_ai_input *in, sv_err *err);
+void sv_hear_run(sv_ai_call *c);
+json_t *sv_hear_describe(const sv_model *m);
 
 #endif

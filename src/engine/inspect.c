@@ -56,7 +56,7 @@ static sv_rc inspect_whisper(const char *path, sv_model_facts *out, sv_err *err)
     if (sv_whisper_open(&m, path, err) != SV_OK)
         return err->code;
     const sv_whisper_info *i = sv_whisper_get_info(m);
-    *out = (sv_model_facts){.kind = SV_KIND_SPEECH, .n_params = i->n_params, .size_bytes = i->size_bytes, .n_ctx = i->n_text_ctx, .n_vocab = i->n_vocab};
+    *out = (sv_model_facts){.kind = SV_KIND_SPEECH, .n_params = i->n_params, .size_bytes = i->size_bytes, .n_vocab = i->n_vocab};
     name_all(out, "whisper", i->name, i->weights);
     return SV_OK;
 }

@@ -167,6 +167,9 @@ static void put_transcript(sv_buf *b, const sv_transcript *t, double duration, b
 {
     sv_buf_addc(b, '{');
     put_str(b, "language", t->language);
+    const char *name = sv_whisper_lang_name(t->language);
+    sv_buf_addc(b, ',');
+    put_str(b, "language_name", name ? name : t->language);
     put_num(b, "language_probability", (double)t->language_probability);
     put_num(b, "duration", duration);
     put_num(b, "duration_after_vad", t->duration);

@@ -2,7 +2,7 @@
  *
  *     in   language, task ("translate"), initial_prompt, prefix, condition_on_previous_text, words, beam_size, vad_filter, temperature, max_seconds,
  *          no_speech_threshold, compression_ratio_threshold, log_prob_threshold, hallucination_silence_threshold; all optional
- *     out  {"language", "language_probability", "duration", "duration_after_vad", "text", "segments": [{"start", "end", "text", "temperature", "avg_logprob",
+ *     out  {"language", "language_name", "language_probability", "duration", "duration_after_vad", "text", "segments": [{"start", "end", "text", "temperature", "avg_logprob",
  *          "compression_ratio", "no_speech_prob", "tokens": [ids], "words": [{"word", "start", "end", "probability"}]}]}; times in seconds; words only
  *          where asked for
  *
