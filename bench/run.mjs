@@ -16,6 +16,7 @@ import { Platform, command, request, root, sleep, temp_dir, until, write_files }
 import { encoder_cases } from './encoder.mjs';
 import { engine_cases } from './engine.mjs';
 import { ROUNDS, cpu, make, median, report } from './report.mjs';
+import { queue_cases } from './queues.mjs';
 import { store_cases } from './store.mjs';
 
 const SECONDS = Number(process.env.BENCH_SECONDS ?? 2);
@@ -185,4 +186,5 @@ if (wanted('serve')) { await serve_cases(); await cold_start(); }
 if (wanted('engine') || parts.some((p) => p.startsWith('engine-'))) await engine_cases(wanted_of_engine);
 if (wanted('encoder')) await encoder_cases();
 if (wanted('store')) await store_cases();
+if (wanted('store') || wanted('queues')) await queue_cases();
 if (wanted('vec')) await vec_cases();
