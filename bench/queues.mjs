@@ -1,6 +1,5 @@
-// queues.mjs - messages a second into a queue and out of it, through a deployed Worker; beside the disk: one appended and synced record
+// queues.mjs - messages a second into a queue and out of it, through a deployed Worker; each send is on the disk before the next of the same sender begins
 import fs from 'node:fs';
-import path from 'node:path';
 import { Platform, temp_dir, until, write_files } from '../tests/harness.mjs';
 import { ROUNDS, report } from './report.mjs';
 
@@ -28,19 +27,6 @@ const worker = `
     queue(batch) { first ||= Date.now(); n += batch.messages.length; last = Date.now(); },
   };`;
 
-// What the disk allows who waits for it: a kilobyte appended and synced, again and again.
-function synced_appends(dir) {
-  const fd = fs.openSync(path.join(dir, 'appended'), 'a'), record = Buffer.alloc(1000, 'x');
-  const end = Date.now() + SECONDS * 250;
-  let n = 0;
-  for (; Date.now() < end; n++) {
-    fs.writeSync(fd, record);
-    fs.fdatasyncSync(fd);
-  }
-  fs.closeSync(fd);
-  return n / (SECONDS * 0.25);
-}
-
 export async function queue_cases() {
   const dir = temp_dir('bench-queues');
   const p = await Platform.start();
@@ -57,14 +43,13 @@ export async function queue_cases() {
     await call(`/?ms=200&at_once=1&size=1`);
     await pause(true);
     for (const [name, at_once, size] of [['one sender', 1, 1], ['50 senders', 50, 1], ['one sender of 100', 1, 100], ['8 senders of 100', 8, 100]]) {
-      const ours = [], disk = [];
+      const ours = [];
       for (let i = 0; i < ROUNDS; i++) {
         await purge();
         const { sent, ms } = await call(`/?ms=${SECONDS * 250}&at_once=${at_once}&size=${size}`);
         ours.push(sent / ms * 1000);
-        disk.push(synced_appends(p.data));
       }
-      report(`queues/send 1 KB, synced/${name}`, 'messages/s', ours, { peer: '1 KB append + fdatasync', theirs: disk });
+      report(`queues/send 1 KB, synced/${name}`, 'messages/s', ours);
     }
     const consumer = (await api('GET', `/${id}/consumers`)).json.result[0];
     for (const size of [1, 100]) {

@@ -4,6 +4,7 @@
 //   engine   the inference engine (engine.mjs); engine-speed, engine-batch, engine-serve, engine-start and engine-accuracy run a part of it
 //   store    KV beside redis-server (where it is installed) and the sqlite3 library, D1 beside the latter
 //   encoder  BERT-base beside onnxruntime, where SV_PEERS_PYTHON names a Python that has it (encoder.mjs)
+//   queues   messages into a queue and out of it (also a part of store)
 //   vec      the vector index on an easy and a hard set of 100,000 x 768; beside hnswlib, usearch and FAISS where SV_PEERS_PYTHON names a
 //            Python that has them
 //
