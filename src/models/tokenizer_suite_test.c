@@ -12,6 +12,8 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "base/map.h"
+#include "models/tokenizer_impl.h"
 #include "models/vocab_testing.h"
 
 #define NO_LIMIT (1u << 30)
@@ -335,6 +337,129 @@ static void a_source_file_in_gpt2(void **state)
     assert_int_equal(n_wrong, 0);
 }
 
+/* ---- tiktoken: a file of ranks; the merges that it implies, and the cuts of GPT-4, which GGUF files know under other names ---- */
+
+typedef struct ranks {
+    sv_buf bytes;   /* of all tokens, in order */
+    sv_str *token;
+    size_t n;
+    sv_smap *rank;  /* to the token's place in `token` */
+} ranks;
+
+static void ranks_done(ranks *r)
+{
+    sv_smap_free(r->rank);
+    free(r->token);
+    sv_buf_done(&r->bytes);
+}
+
+static void read_ranks(ranks *r, const char *name)
+{
+    SV_AUTO(sv_buf_donep) sv_buf text = {0};
+    sv_err err = {0};
+    read_shared(&text, name);
+    sv_buf_init(&r->bytes, 0);
+    r->token = sv_xcalloc(text.n / 4, sizeof *r->token);
+    r->rank = sv_smap_new();
+    assert_non_null(sv_buf_room(&r->bytes, text.n)); /* so that it does not move */
+    for (char *line = text.p, *end; (end = strchr(line, '\n')); line = end + 1) {
+        char *space = strchr(line, ' ');
+        size_t at = r->bytes.n;
+        assert_int_equal(sv_base64_decode(&r->bytes, (sv_str){line, (size_t)(space - line)}, &err), SV_OK);
+        assert_int_equal(strtol(space, NULL, 10), r->n);
+        r->token[r->n] = (sv_str){r->bytes.p + at, r->bytes.n - at};
+        sv_smap_put(r->rank, r->token[r->n], &r->token[r->n]);
+        r->n++;
+    }
+}
+
+static size_t rank_of(const ranks *r, const char *p, size_t n)
+{
+    const sv_str *t = sv_smap_get(r->rank, (sv_str){p, n});
+    return t ? (size_t)(t - r->token) : SIZE_MAX;
+}
+
+/* Where the last of the joins that make the token is: those of lower rank come first. */
+static size_t last_join(const ranks *r, sv_str token)
+{
+    size_t cut[256], n = token.n;
+    assert_true(n < SV_LEN(cut));
+    for (size_t i = 0; i <= n; i++)
+        cut[i] = i;
+    while (n > 2) {
+        size_t best = SIZE_MAX, at = 0;
+        for (size_t i = 0; i + 2 <= n; i++) {
+            size_t rank = rank_of(r, token.p + cut[i], cut[i + 2] - cut[i]);
+            if (rank < best)
+                best = rank, at = i;
+        }
+        assert_true(best < rank_of(r, token.p, token.n));
+        memmove(cut + at + 1, cut + at + 2, (n - at - 1) * sizeof *cut);
+        n--;
+    }
+    return cut[1];
+}
+
+static void add_byte_chars(sv_buf *b, const char *p, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        char u[4];
+        sv_buf_add(b, u, sv_uni_put(u, sv_tok_byte_char((uint8_t)p[i])));
+    }
+}
+
+static sv_tokenizer *from_ranks(const char *name, const char *pre)
+{
+    ranks r = {0};
+    vocab_file f = {0};
+    sv_err err = {0};
+    size_t n_merges = 0;
+    SV_AUTO(sv_buf_donep) sv_buf s;
+    SV_AUTO(sv_gguf_closep) sv_gguf *g = NULL;
+    sv_tokenizer *t = NULL;
+    read_ranks(&r, name);
+    sv_buf_init(&s, 0);
+    sv_buf_init(&f.kv, 0);
+    vocab_str(&f, "tokenizer.ggml.model", "gpt2");
+    vocab_str(&f, "tokenizer.ggml.pre", pre);
+    vocab_array(&f, "tokenizer.ggml.tokens", 8, r.n);
+    for (size_t i = 0; i < r.n; i++) {
+        sv_buf_reset(&s);
+        add_byte_chars(&s, r.token[i].p, r.token[i].n);
+        vocab_put_str(&f, s.p, s.n);
+        n_merges += r.token[i].n > 1;
+    }
+    vocab_array(&f, "tokenizer.ggml.merges", 8, n_merges);
+    for (size_t i = 0; i < r.n; i++) {
+        if (r.token[i].n < 2)
+            continue;
+        size_t cut = last_join(&r, r.token[i]);
+        sv_buf_reset(&s);
+        add_byte_chars(&s, r.token[i].p, cut);
+        sv_buf_addc(&s, ' ');
+        add_byte_chars(&s, r.token[i].p + cut, r.token[i].n - cut);
+        vocab_put_str(&f, s.p, s.n);
+    }
+    if (vocab_open(&f, &g, &err) != SV_OK || sv_tokenizer_from_gguf(&t, g, &err) != SV_OK)
+        fail_msg("%s", err.msg);
+    vocab_done(&f);
+    ranks_done(&r);
+    return t;
+}
+
+static void a_source_file_in_cl100k(void **state)
+{
+    (void)state;
+    SV_AUTO(sv_tokenizer_freep) sv_tokenizer *t = from_ranks("tokenizers/tiktoken/cl100k_base.tiktoken", "dbrx");
+    SV_AUTO(sv_json_decrefp) json_t *ids = json_shared("tokenizers/expected/dotnet/tokens.json");
+    SV_AUTO(sv_buf_donep) sv_buf text = {0};
+    read_shared(&text, "tokenizers/expected/dotnet/lib.rs.txt");
+    n_wrong = 0;
+    expect(encodes_to(t, sv_buf_str(&text), 0, ids), "cl100k", SV_STR("lib.rs"));
+    expect(decodes_to(t, ids, sv_buf_str(&text)), "decode", SV_STR("lib.rs"));
+    assert_int_equal(n_wrong, 0);
+}
+
 static void added_tokens_with_holes_in_the_ids(void **state)
 {
     (void)state;
@@ -365,6 +490,7 @@ int main(void)
         cmocka_unit_test(short_texts),
         cmocka_unit_test(squad_questions),
         cmocka_unit_test(a_source_file_in_gpt2),
+        cmocka_unit_test(a_source_file_in_cl100k),
         cmocka_unit_test(added_tokens_with_holes_in_the_ids),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
