@@ -61,6 +61,8 @@ static const sv_limit limits[SV_N_LIMITS] = {
     {SV_LIMIT_AI_STOPS, "Workers AI", "Stop strings of a call", 4, "", 400, 5006, "4 (OpenAI)", "refused"},
     {SV_LIMIT_AI_STOP_BYTES, "Workers AI", "One stop string", 256, "bytes", 400, 5006, "", "refused"},
     {SV_LIMIT_AI_AUDIO_SECONDS, "Workers AI", "A recording to transcribe", 7200, "seconds", 413, 3006, "", "refused"},
+    {SV_LIMIT_AI_IMAGE_BYTES, "Workers AI", "A picture; and 50 million pixels, 32,767 a side, said by its header", MIB(10), "bytes", 413, 3006, "",
+     "refused before anything is decoded"},
     {SV_LIMIT_AI_TEXTS, "Workers AI", "Texts of an embedding, contexts of a reranking", 100, "", 400, 5006, "100", "refused"},
     {SV_LIMIT_AI_QUEUE, "Workers AI", "Calls that wait for one model, besides those it computes", 256, "", 429, 3040, "", "refused at once, out of capacity"},
     {SV_LIMIT_AI_BATCHES, "Workers AI", "Asynchronous batches of an account that wait or run", 100, "", 429, 3040, "", "refused, out of capacity"},

@@ -54,6 +54,7 @@ typedef enum sv_limit_id {
     SV_LIMIT_AI_STOPS,          /* stop strings of a request */
     SV_LIMIT_AI_STOP_BYTES,     /* one of them */
     SV_LIMIT_AI_AUDIO_SECONDS,  /* of a recording */
+    SV_LIMIT_AI_IMAGE_BYTES,    /* a picture */
     SV_LIMIT_AI_TEXTS,          /* of an embedding, contexts of a reranking */
     SV_LIMIT_AI_QUEUE,          /* requests that wait for one model, besides those it computes */
     SV_LIMIT_AI_BATCHES,        /* of an account, that wait or run */

@@ -38,6 +38,10 @@ static const sv_task tasks[] = {
      .describe = sv_hear_describe},
     {.name = "Automatic Speech Recognition", .shape = "whisper-large-v3-turbo", .own_shape = "whisper-large-v3-turbo", .kinds = KIND(SPEECH), .binary = true,
      .check = sv_hear_check, .run = sv_hear_run, .describe = sv_hear_describe},
+    {.name = "Image Classification", .own_shape = "image-classification", .kinds = KIND(IMAGES), .binary = true, .check = sv_see_check, .run = sv_see_run,
+     .describe = sv_see_describe},
+    {.name = "Object Detection", .own_shape = "object-detection", .kinds = KIND(OBJECTS), .binary = true, .check = sv_find_check, .run = sv_see_run,
+     .describe = sv_find_describe},
 };
 
 const sv_task *sv_task_of(const sv_model *m)

@@ -128,5 +128,10 @@ sv_rc sv_hear_check_openai(sv_ai_call *c, const sv_ai_input *in, sv_err *err);
 sv_rc sv_hear_check_translation(sv_ai_call *c, const sv_ai_input *in, sv_err *err);
 void sv_hear_run(sv_ai_call *c);
 json_t *sv_hear_describe(const sv_model *m);
+sv_rc sv_see_check(sv_ai_call *c, const sv_ai_input *in, sv_err *err); /* picture_tasks.c */
+sv_rc sv_find_check(sv_ai_call *c, const sv_ai_input *in, sv_err *err);
+void sv_see_run(sv_ai_call *c); /* of both */
+json_t *sv_see_describe(const sv_model *m);
+json_t *sv_find_describe(const sv_model *m);
 
 #endif

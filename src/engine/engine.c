@@ -68,6 +68,7 @@ struct engine {
     sv_table *table;
     sv_encoders *encoders;
     sv_media_table *media;
+    sv_cage *cage;
     int listen_fd, signal_fd;
     sv_watch *listen_watch, *signal_watch;
     sv_timer *pause;  /* accept again */
@@ -583,6 +584,9 @@ static void on_signal(void *arg, int fd, uint32_t events)
 static void engine_open(engine *e, const sv_engine_opts *o, const sigset_t *signals)
 {
     *e = (engine){.listen_fd = o->listen_fd, .drain_ms = o->drain_ms > 0 ? o->drain_ms : 10000};
+    sv_err err = {0};
+    if (sv_cage_new(&e->cage, sv_media_cage_fns, SV_N_CAGE_FNS, &(sv_cage_opts){0}, &err) != SV_OK) /* before there are threads and models */
+        sv_log(SV_WARN, "engine.cage", "error='%s' effect='no pictures are read'", err.msg);
     e->loop = sv_loop_new();
     e->compute = sv_compute_new(o->n_threads);
     e->room = sv_room_new(o->model_bytes);
@@ -593,7 +597,7 @@ static void engine_open(engine *e, const sv_engine_opts *o, const sigset_t *sign
     e->encoders = sv_encoders_new(e->loop, e->compute, &(sv_encoders_opts){
         .room = e->room, .idle_ms = o->idle_ms, .max_queued = o->max_queued, .on_end = on_vectors, .on_batch = flush_dirty, .arg = e});
     e->media = sv_media_table_new(e->loop, e->compute, &(sv_media_table_opts){
-        .room = e->room, .idle_ms = o->idle_ms, .max_queued = o->max_queued, .audio_helper = o->audio_helper, .on_end = on_media, .on_batch = flush_dirty,
+        .room = e->room, .idle_ms = o->idle_ms, .max_queued = o->max_queued, .audio_helper = o->audio_helper, .cage = e->cage, .on_end = on_media, .on_batch = flush_dirty,
         .arg = e});
     e->signal_fd = signalfd(-1, signals, SFD_NONBLOCK | SFD_CLOEXEC);
     SV_ASSERT(e->signal_fd >= 0);
@@ -613,6 +617,7 @@ static void engine_close(engine *e)
     while (e->conns)
         conn_close(e->conns);
     sv_media_table_free(e->media);
+    sv_cage_free(e->cage);
     sv_encoders_free(e->encoders);
     sv_table_free(e->table);
     sv_room_free(e->room);

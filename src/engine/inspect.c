@@ -10,11 +10,12 @@
 
 #include "models/encoder.h"
 #include "models/llm.h"
+#include "models/vision.h"
 #include "models/whisper.h"
 
 static const char *const kinds[SV_N_KINDS] = {
     [SV_KIND_GENERATOR] = "language model", [SV_KIND_ENCODER] = "text encoder", [SV_KIND_CLASSIFIER] = "text classifier", [SV_KIND_RERANKER] = "reranker",
-    [SV_KIND_SPEECH] = "speech recogniser"};
+    [SV_KIND_SPEECH] = "speech recogniser", [SV_KIND_IMAGES] = "picture classifier", [SV_KIND_OBJECTS] = "detector of objects", [SV_KIND_EYES] = "picture encoder"};
 
 const char *sv_model_kind_name(sv_model_kind k) { return kinds[k]; }
 
@@ -61,6 +62,18 @@ static sv_rc inspect_whisper(const char *path, sv_model_facts *out, sv_err *err)
     return SV_OK;
 }
 
+static sv_rc inspect_vision(const char *path, sv_model_facts *out, sv_err *err)
+{
+    static const sv_model_kind kinds_of[] = {[SV_VISION_VECTORS] = SV_KIND_EYES, [SV_VISION_CLASSES] = SV_KIND_IMAGES, [SV_VISION_BOXES] = SV_KIND_OBJECTS};
+    SV_AUTO(sv_vision_closep) sv_vision *v = NULL;
+    if (sv_vision_open(&v, path, err) != SV_OK)
+        return err->code;
+    const sv_vision_info *i = sv_vision_get_info(v);
+    *out = (sv_model_facts){.kind = kinds_of[i->task], .n_params = i->n_params, .size_bytes = i->size_bytes, .dim = i->n_labels};
+    name_all(out, i->arch, i->name, i->weights);
+    return SV_OK;
+}
+
 static sv_rc inspect_llm(const char *path, sv_model_facts *out, sv_err *err)
 {
     SV_AUTO(sv_llm_unrefp) sv_llm *m = NULL;
@@ -74,7 +87,7 @@ static sv_rc inspect_llm(const char *path, sv_model_facts *out, sv_err *err)
 }
 
 static const struct { bool (*is)(const char *path); sv_rc (*inspect)(const char *path, sv_model_facts *out, sv_err *err); } families[] = {
-    {sv_encoder_is, inspect_encoder}, {sv_whisper_is, inspect_whisper},
+    {sv_encoder_is, inspect_encoder}, {sv_whisper_is, inspect_whisper}, {sv_vision_is, inspect_vision},
 };
 
 sv_rc sv_engine_inspect(const char *path, sv_model_facts *out, sv_err *err)

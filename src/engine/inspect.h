@@ -17,6 +17,9 @@ typedef enum sv_model_kind {
     SV_KIND_CLASSIFIER, /* scores of classes for a text */
     SV_KIND_RERANKER,   /* one score for a pair of texts */
     SV_KIND_SPEECH,     /* text for a recording */
+    SV_KIND_IMAGES,     /* scores of classes for a picture */
+    SV_KIND_OBJECTS,    /* boxes of things in a picture */
+    SV_KIND_EYES,       /* vectors for a picture */
     SV_N_KINDS,
 } sv_model_kind;
 const char *sv_model_kind_name(sv_model_kind k);                /* "text encoder" */

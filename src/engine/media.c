@@ -17,10 +17,12 @@
 #include "base/thread.h"
 #include "base/time.h"
 #include "models/files.h"
+#include "models/image_prep.h"
 
 enum { TICK_MS = 1000, RETRY_MS = 5000, MAX_TENANTS = 256 };
 
-static const sv_media_family *const families[] = {&sv_media_speech};
+static const sv_media_family *const families[] = {&sv_media_speech, &sv_media_pictures};
+const sv_cage_fn sv_media_cage_fns[SV_N_CAGE_FNS] = {[SV_CAGE_PICTURES] = sv_image_prep_cage};
 
 typedef struct media_model {
     struct media_model *next;
@@ -131,7 +133,7 @@ static sv_media *next_job(media_model *m)
 
 static void work(media_model *m, sv_media *j)
 {
-    const sv_media_run run = {.compute = m->table->compute, .audio_helper = m->table->o.audio_helper, .cancel = &j->cancel};
+    const sv_media_run run = {.compute = m->table->compute, .audio_helper = m->table->o.audio_helper, .cage = m->table->o.cage, .cancel = &j->cancel};
     int64_t began = sv_mono_ms();
     if (m->broken.code != SV_OK)
         j->err = m->broken;

@@ -6,6 +6,7 @@
 
 #include <stdatomic.h>
 
+#include "base/cage.h"
 #include "base/loop.h"
 #include "engine/compute.h"
 #include "engine/room.h"
@@ -36,6 +37,7 @@ typedef struct sv_media_table_opts { /* zeros are the defaults */
     int64_t idle_ms;          /* 15 min */
     int32_t max_queued;       /* 256 requests a model */
     const char *audio_helper; /* models/audio.h; NULL: WAV only */
+    sv_cage *cage;            /* borrowed, with sv_media_cage_fns: where pictures are decoded; NULL: none are read */
     void (*on_end)(sv_media *j);
     void (*on_batch)(void *arg); /* an end is told: time to write */
     void *arg;
@@ -55,6 +57,7 @@ void sv_media_add_stats(const sv_media_table *t, sv_buf *out);
 typedef struct sv_media_run {
     sv_compute *compute;      /* taken for steps of some milliseconds */
     const char *audio_helper;
+    sv_cage *cage;
     const _Atomic bool *cancel;
 } sv_media_run;
 typedef struct sv_media_family {
@@ -64,6 +67,11 @@ typedef struct sv_media_family {
     /* Fills j->json and j->usage. */
     sv_rc (*run)(void *model, sv_media *j, const sv_media_run *run, sv_err *err);
 } sv_media_family;
-extern const sv_media_family sv_media_speech; /* speech.c */
+extern const sv_media_family sv_media_speech;   /* speech.c */
+extern const sv_media_family sv_media_pictures; /* pictures.c */
+
+/* What runs in the cage. */
+enum { SV_CAGE_PICTURES, SV_N_CAGE_FNS };
+extern const sv_cage_fn sv_media_cage_fns[SV_N_CAGE_FNS];
 
 #endif
