@@ -7,8 +7,9 @@
  *     took off its core in between costs its own task's time, not a fixed share of the pass, and the caller works as well.
  *   - A worker that comes late finds another run number or no tasks left and has touched nothing. So nobody waits for
  *     threads, only for tasks: a pass ends when its tasks are done, even if a worker never woke up.
- *   - Waiting spins for SPIN_US and then sleeps on a futex. Spinning longer would burn what the other processes on a shared
- *     core need; the wake costs about as much as we spin.
+ *   - Waiting spins for SPIN_US and then sleeps on a futex. Between two passes of a batch the caller norms and rotates some rows alone, which
+ *     takes 10 to 40 us; a worker that slept by then cost a wake each pass. Spinning longer would burn what the other processes on a
+ *     shared core need.
  *
  * Invariants:
  *   1. fn, arg and n_tasks change only while no task is left to claim and every task is done. A claim that succeeds on
@@ -30,7 +31,7 @@
 #include "base/thread.h"
 #include "base/time.h"
 
-enum { SPIN_US = 10, SPIN_TURNS = 32, MAX_THREADS = 256 };
+enum { SPIN_US = 50, SPIN_TURNS = 32, MAX_THREADS = 256 };
 
 struct sv_pool {
     int n_threads; /* the caller included */
