@@ -38,6 +38,21 @@ const subjects = {
       assert.equal(r.json?.result?.[0]?.results?.[0]?.quick_check, 'ok', r.text.slice(0, 500));
     },
   },
+  Queues: { // a queue for each, since a message has no name to ask for
+    at: '/accounts/:account/queues',
+    body: (n, i) => `${n}.${i}:`.repeat(n % 3 ? 20 : 10_000),
+    async make() {},
+    async write(p, n) {
+      const made = await p.api('POST', this.at, { queue_name: `cut-${n}` });
+      return made.status === 200 && (await p.api('POST', `${this.at}/${made.json.result.queue_id}/messages/batch`, { messages: [0, 1].map((i) => ({ body: this.body(n, i), content_type: 'text' })) })).status === 200;
+    },
+    async read(p, n) {
+      const [queue] = (await p.api('GET', `${this.at}?name=cut-${n}`)).json.result;
+      if (!queue) return 'none';
+      const r = await p.api('POST', `${this.at}/${queue.queue_id}/messages/peek`, { batch_size: 10 }), found = r.json?.result?.messages;
+      return found?.length === 0 ? 'none' : found?.length === 2 && found.every((m, i) => m.body === this.body(n, i)) ? 'whole' : r.text.slice(0, 200);
+    },
+  },
   Vectorize: {
     at: '/accounts/:account/vectorize/v2/indexes',
     async make(p) { assert.equal((await p.api('POST', this.at, { name: 'powercut', config: { dimensions: 4, metric: 'euclidean' } })).status, 200); },
