@@ -113,6 +113,19 @@ typedef enum sv_limit_id {
     SV_LIMIT_KV_BULK_GET,       /* keys */
     SV_LIMIT_KV_BULK,           /* pairs or keys of a bulk write or delete */
     SV_LIMIT_KV_BULK_BYTES,     /* body of one */
+    /* R2 */
+    SV_LIMIT_R2_BUCKETS,        /* of an account */
+    SV_LIMIT_R2_KEY_BYTES,
+    SV_LIMIT_R2_METADATA_BYTES, /* custom names and values of an object */
+    SV_LIMIT_R2_UPLOAD_BYTES,   /* one put, one part */
+    SV_LIMIT_R2_OBJECT_BYTES,
+    SV_LIMIT_R2_PARTS,          /* of an upload */
+    SV_LIMIT_R2_MIN_PART_BYTES, /* but for the last */
+    SV_LIMIT_R2_UPLOADS,        /* open, of a bucket */
+    SV_LIMIT_R2_UPLOAD_MS,      /* until one that nobody completes goes, where the bucket has no rules of its own */
+    SV_LIMIT_R2_LIST,           /* objects of a page */
+    SV_LIMIT_R2_DELETE,         /* keys of a call */
+    SV_LIMIT_R2_RULES,          /* lifecycle or lock rules of a bucket */
     SV_LIMIT_QUEUES,            /* of an account */
     SV_LIMIT_QUEUE_MESSAGE_BYTES,
     SV_LIMIT_QUEUE_BATCH,       /* messages of a send, of a delivery, of a pull */

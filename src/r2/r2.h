@@ -29,7 +29,8 @@ enum {
     SV_R2_MAX_DELETE = 1000,     /* keys of one call */
     SV_R2_MAX_PARTS = 10000,
     SV_R2_MIN_PART = 5 << 20,    /* but for the last */
-    SV_R2_MAX_BUCKETS = 10000,   /* of an account */
+    SV_R2_MAX_BUCKETS = 1000000, /* of an account */
+    SV_R2_MAX_BUCKET_LIST = 10000,
     SV_R2_MAX_BUCKET_NAME = 63,
     SV_R2_MAX_UPLOADS = 10000,   /* open, of a bucket */
     SV_R2_MAX_RULES = 1000,      /* lifecycle, lock; 100 notification rules a queue */

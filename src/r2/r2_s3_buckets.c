@@ -79,9 +79,9 @@ void sv_s3_root(sv_r2_call *c, sv_req *r)
     sv_str most = either(c, r, "max-buckets", "cf-max-keys"), token = either(c, r, "continuation-token", "cf-continuation-token");
     s->list.prefix = either(c, r, "prefix", "cf-prefix");
     s->list.start_after = token.n ? token : either(c, r, "start-after", "cf-start-after");
-    s->list.limit = SV_R2_MAX_BUCKETS;
-    if (most.n && (!sv_str_to_i64(most, &s->list.limit) || s->list.limit < 1 || s->list.limit > SV_R2_MAX_BUCKETS))
-        sv_r2_failf(&c->err, SV_R2_BAD_ARGUMENT, "max-buckets must be a number from 1 to %d", SV_R2_MAX_BUCKETS);
+    s->list.limit = SV_R2_MAX_BUCKET_LIST;
+    if (most.n && (!sv_str_to_i64(most, &s->list.limit) || s->list.limit < 1 || s->list.limit > SV_R2_MAX_BUCKET_LIST))
+        sv_r2_failf(&c->err, SV_R2_BAD_ARGUMENT, "max-buckets must be a number from 1 to %d", SV_R2_MAX_BUCKET_LIST);
     sv_r2_call_work(c, r, list_buckets_work, answer_buckets);
 }
 

@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "account/limits.h"
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/json.h"
@@ -837,6 +838,23 @@ static void a_crash_leaves_no_files_that_nobody_names(void **state)
     assert_object("kept", p, 100000);
 }
 
+static void the_table_of_limits_has_the_same_numbers(void **state)
+{
+    (void)state;
+    assert_int_equal(sv_limit_value(SV_LIMIT_R2_BUCKETS), SV_R2_MAX_BUCKETS);
+    assert_int_equal(sv_limit_value(SV_LIMIT_R2_KEY_BYTES), SV_R2_MAX_KEY);
+    assert_int_equal(sv_limit_value(SV_LIMIT_R2_METADATA_BYTES), SV_R2_MAX_METADATA);
+    assert_int_equal(sv_limit_value(SV_LIMIT_R2_UPLOAD_BYTES), SV_R2_MAX_UPLOAD);
+    assert_int_equal(sv_limit_value(SV_LIMIT_R2_OBJECT_BYTES), SV_R2_MAX_OBJECT);
+    assert_int_equal(sv_limit_value(SV_LIMIT_R2_PARTS), SV_R2_MAX_PARTS);
+    assert_int_equal(sv_limit_value(SV_LIMIT_R2_MIN_PART_BYTES), SV_R2_MIN_PART);
+    assert_int_equal(sv_limit_value(SV_LIMIT_R2_UPLOADS), SV_R2_MAX_UPLOADS);
+    assert_int_equal(sv_limit_value(SV_LIMIT_R2_UPLOAD_MS), SV_R2_UPLOAD_DAYS * 86400000LL);
+    assert_int_equal(sv_limit_value(SV_LIMIT_R2_LIST), SV_R2_MAX_LIST);
+    assert_int_equal(sv_limit_value(SV_LIMIT_R2_DELETE), SV_R2_MAX_DELETE);
+    assert_int_equal(sv_limit_value(SV_LIMIT_R2_RULES), SV_R2_MAX_RULES);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -855,6 +873,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(rules_that_make_no_sense_are_refused, start, stop),
         cmocka_unit_test_setup_teardown(events_reach_the_queue_once_the_object_is_there, start, stop),
         cmocka_unit_test_setup_teardown(buckets, start, stop),
+        cmocka_unit_test(the_table_of_limits_has_the_same_numbers),
         cmocka_unit_test_setup_teardown(a_crash_leaves_no_files_that_nobody_names, start, stop),
     };
     return cmocka_run_group_tests_name("r2", tests, NULL, NULL);
