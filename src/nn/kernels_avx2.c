@@ -26,6 +26,13 @@ static ALWAYS_INLINE float sum16(const vec *v)
     return _mm_cvtss_f32(_mm_add_ss(c, _mm_movehdup_ps(c)));
 }
 
+static ALWAYS_INLINE float max_lane(vec v)
+{
+    __m128 m = _mm_max_ps(_mm256_castps256_ps128((__m256)v), _mm256_extractf128_ps((__m256)v, 1));
+    m = _mm_max_ps(m, _mm_movehl_ps(m, m));
+    return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
+}
+
 static ALWAYS_INLINE group widen(bytes32 q)
 {
     return (group){{(vec)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(q.lo)), (vec)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(q.lo, 8))),
@@ -88,6 +95,7 @@ static ALWAYS_INLINE group load_q4_k(const uint8_t *p, int s, const scales *sc)
 #define STREAM_ROWS 2
 #define STREAM_CASES(X) X(1) X(2)
 #define TILE_QUERIES 2
+#define QUERY_CASES(X) X(1) X(2)
 #define FUSED(X)                                                                                          \
     X(SV_F32, prepare_none, load_f32, 1, 128) X(SV_F16, prepare_none, load_f16, 1, 64)                    \
     X(SV_BF16, prepare_none, load_bf16, 1, 64) X(SV_Q8_0, prepare_none, load_q8_0, 1, 34)                 \

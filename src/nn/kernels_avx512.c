@@ -95,6 +95,8 @@ static ALWAYS_INLINE group load_q4_k(const uint8_t *p, int s, const scales *sc)
 #define STREAM_ROWS 4
 #define STREAM_CASES(X) X(1) X(2) X(3) X(4)
 #define TILE_QUERIES 4
+#define QUERY_CASES(X) X(1) X(2) X(3) X(4)
+#define max_lane(v) _mm512_reduce_max_ps((__m512)(v))
 #define FUSED(X)                                                                                          \
     X(SV_F32, prepare_none, load_f32, 1, 128) X(SV_F16, prepare_none, load_f16, 1, 64)                    \
     X(SV_BF16, prepare_none, load_bf16, 1, 64) X(SV_Q8_0, prepare_none, load_q8_0, 1, 34)                 \

@@ -3,7 +3,8 @@
  * The including file defines
  *     v_fma(a, b, c)    a * b + c
  *     sum16(const vec *) the 16 lanes added pairwise: l and l + 8, then 4, 2, 1
- *     TILE_OUT, TILE_ROWS, TILE_CASES(X), STREAM_ROWS, STREAM_CASES(X), TILE_QUERIES   what the registers hold at once
+ *     TILE_OUT, TILE_ROWS, TILE_CASES(X), STREAM_ROWS, STREAM_CASES(X), TILE_QUERIES, QUERY_CASES(X)   what the registers hold at once
+ *     max_lane(vec)     the largest lane
  *     FUSED(X)          X(type, prepare, load, span, span_bytes) for each type it unpacks in registers, exactly as sv_dequantize
  *                       would; see `loader`
  *     KERNEL_SET
@@ -340,7 +341,7 @@ typedef struct query {
 } query;
 
 /* p[j] = q . key j for n queries over the page's slots; keys [head_dim, SV_KV_PAGE]. */
-static ALWAYS_INLINE void score(query *const *qs, int n, const float *keys, int32_t head_dim)
+static ALWAYS_INLINE void score(query *const *qs, int n, const float *keys, const float *next, int32_t head_dim)
 {
     vec s[TILE_QUERIES][PV];
     UNROLL
@@ -349,8 +350,10 @@ static ALWAYS_INLINE void score(query *const *qs, int n, const float *keys, int3
         for (int v = 0; v < PV; v++)
             s[i][v] = v_set1(0.0f);
     }
-    for (int32_t d = 0; d < head_dim; d++, keys += SV_KV_PAGE) {
+    for (int32_t d = 0; d < head_dim; d++, keys += SV_KV_PAGE, next += SV_KV_PAGE) {
         vec k[PV];
+        __builtin_prefetch(next, 0, 3);
+        __builtin_prefetch(next + SV_KV_PAGE / 2, 0, 3);
         UNROLL
         for (int v = 0; v < PV; v++)
             k[v] = v_load(keys + v * LANES);
@@ -370,65 +373,88 @@ static ALWAYS_INLINE void score(query *const *qs, int n, const float *keys, int3
     }
 }
 
-static ALWAYS_INLINE float max_lane(vec v)
-{
-    float t[LANES];
-    v_store(t, v);
-    for (int w = LANES / 2; w > 0; w /= 2)
-        for (int l = 0; l < w; l++)
-            t[l] = t[l] > t[l + w] ? t[l] : t[l + w];
-    return t[0];
-}
-
 /* The slots of one page that a query sees: [begin, end), or none where end is 0. */
 typedef struct slots { int begin, end; } slots;
 
-/* One page's step of the online softmax: the scores of the slots seen become weights, those of the others 0, whatever they held;
- * maximum and sum are brought up to date. */
-static ALWAYS_INLINE void soften(query *q, slots seen, float scale)
+/* One page's step of the online softmax for n queries: the scores of the slots seen become weights, those of the others 0, whatever they held;
+ * maximum and sum are brought up to date. Queries go side by side, since each step waits long for the one before it. */
+static ALWAYS_INLINE void soften(query *const *qs, int n, slots seen, float scale)
 {
-    vec s[PV], max = v_set1(q->max);
+    vec s[TILE_QUERIES][PV];
     ivec slot, valid[PV];
-    acc16 sum = acc_zero();
+    float now[TILE_QUERIES], fall[LANES] = {0};
     for (int l = 0; l < LANES; l++)
         slot[l] = l;
     UNROLL
-    for (int v = 0; v < PV; v++) {
+    for (int v = 0; v < PV; v++)
         valid[v] = (slot + v * LANES < seen.end) & (slot + v * LANES >= seen.begin);
-        s[v] = v_load(q->p + v * LANES) * scale;
-        max = v_select((s[v] > max) & valid[v], s[v], max);
-    }
-    float now = max_lane(max);
     UNROLL
-    for (int v = 0; v < PV; v++) {
-        vec e = v_select(valid[v], v_exp(s[v] - now), v_set1(0.0f));
-        sum.v[v % NV] += e;
-        v_store(q->p + v * LANES, e);
+    for (int i = 0; i < n; i++) {
+        vec max = v_set1(qs[i]->max);
+        UNROLL
+        for (int v = 0; v < PV; v++) {
+            s[i][v] = v_load(qs[i]->p + v * LANES) * scale;
+            max = v_select((s[i][v] > max) & valid[v], s[i][v], max);
+        }
+        now[i] = max_lane(max);
+        fall[i] = qs[i]->max - now[i];
     }
-    vec keep = v_exp(v_set1(q->max - now));
-    q->keep = q->sum == 0.0f ? 0.0f : keep[0];
-    q->sum = q->sum * q->keep + sum16(sum.v);
-    q->max = now;
+    v_store(fall, v_exp(v_load(fall)));
+    UNROLL
+    for (int i = 0; i < n; i++) {
+        acc16 sum = acc_zero();
+        UNROLL
+        for (int v = 0; v < PV; v++) {
+            vec e = v_select(valid[v], v_exp(s[i][v] - now[i]), v_set1(0.0f));
+            sum.v[v % NV] += e;
+            v_store(qs[i]->p + v * LANES, e);
+        }
+        qs[i]->keep = qs[i]->sum == 0.0f ? 0.0f : fall[i];
+        qs[i]->sum = qs[i]->sum * qs[i]->keep + sum16(sum.v);
+        qs[i]->max = now[i];
+    }
 }
 
-/* acc = acc * keep + sum of p[j] * value j, for n queries; values [SV_KV_PAGE, stride]. */
-static ALWAYS_INLINE void gather(query *const *qs, int n, const float *values, int64_t stride, slots seen)
+/* acc = acc * keep + sum of p[j] * value j, for n queries and n_vecs vectors from d on; values [SV_KV_PAGE, stride]. */
+static ALWAYS_INLINE void gather_at(query *const *qs, int n, const float *values, const float *next, int64_t stride, int64_t d, int n_vecs, slots seen)
 {
-    for (int64_t d = 0; d < stride; d += LANES) {
-        vec acc[TILE_QUERIES];
+    vec acc[TILE_QUERIES][2];
+    UNROLL
+    for (int i = 0; i < n; i++) {
         UNROLL
-        for (int i = 0; i < n; i++)
-            acc[i] = v_load(qs[i]->acc + d) * v_set1(qs[i]->keep);
-        for (int j = seen.begin; j < seen.end; j++) {
-            vec value = v_load(values + j * stride + d);
-            UNROLL
-            for (int i = 0; i < n; i++)
-                acc[i] = v_fma(v_set1(qs[i]->p[j]), value, acc[i]);
+        for (int v = 0; v < n_vecs; v++)
+            acc[i][v] = v_load(qs[i]->acc + d + v * LANES) * v_set1(qs[i]->keep);
+    }
+    for (int j = seen.begin; j < seen.end; j++) {
+        vec value[2];
+        UNROLL
+        for (int v = 0; v < n_vecs; v++) {
+            value[v] = v_load(values + j * stride + d + v * LANES);
+            if (v * LANES % 16 == 0)
+                __builtin_prefetch(next + j * stride + d + v * LANES, 0, 3);
         }
         UNROLL
-        for (int i = 0; i < n; i++)
-            v_store(qs[i]->acc + d, acc[i]);
+        for (int i = 0; i < n; i++) {
+            UNROLL
+            for (int v = 0; v < n_vecs; v++)
+                acc[i][v] = v_fma(v_set1(qs[i]->p[j]), value[v], acc[i][v]);
+        }
     }
+    UNROLL
+    for (int i = 0; i < n; i++) {
+        UNROLL
+        for (int v = 0; v < n_vecs; v++)
+            v_store(qs[i]->acc + d + v * LANES, acc[i][v]);
+    }
+}
+
+static ALWAYS_INLINE void gather(query *const *qs, int n, const float *values, const float *next, int64_t stride, slots seen)
+{
+    int64_t d = 0;
+    for (; d + 2 * LANES <= stride; d += 2 * LANES)
+        gather_at(qs, n, values, next, stride, d, 2, seen);
+    if (d < stride)
+        gather_at(qs, n, values, next, stride, d, 1, seen);
 }
 
 static slots slots_seen(const query *q, int32_t page, int32_t window)
@@ -439,13 +465,23 @@ static slots slots_seen(const query *q, int32_t page, int32_t window)
     return (slots){begin > 0 ? (int)begin : 0, end < SV_KV_PAGE ? (int)end : SV_KV_PAGE};
 }
 
-/* n queries that see the same slots of one page (inv. 3). */
-static ALWAYS_INLINE void attend_page(query *const *qs, int n, const float *keys, const float *values, const sv_attn *a, slots seen)
+/* A head's part of a page, and of the one after it, which is fetched meanwhile: pages lie anywhere, so the CPU cannot guess it. */
+typedef struct page_part { const float *keys, *values, *next_keys, *next_values; } page_part;
+
+static page_part part_of(const sv_attn *a, const sv_attn_chunk *c, int32_t head_kv, int32_t page, int32_t last)
 {
-    score(qs, n, keys, a->kv.head_dim);
-    for (int i = 0; i < n; i++)
-        soften(qs[i], seen, a->scale);
-    gather(qs, n, values, sv_round_up(a->kv.head_dim, 16), seen);
+    int64_t hd = a->kv.head_dim, stride = sv_round_up(hd, 16);
+    const float *base = c->pages[page], *next = c->pages[page < last ? page + 1 : page];
+    size_t keys = a->kv.k_at + (size_t)(head_kv * hd * SV_KV_PAGE), values = a->kv.v_at + (size_t)(head_kv * SV_KV_PAGE * stride);
+    return (page_part){base + keys, base + values, next + keys, next + values};
+}
+
+/* n queries that see the same slots of one page (inv. 3). */
+static ALWAYS_INLINE void attend_page(query *const *qs, int n, const page_part *p, const sv_attn *a, slots seen)
+{
+    score(qs, n, p->keys, p->next_keys, a->kv.head_dim);
+    soften(qs, n, seen, a->scale);
+    gather(qs, n, p->values, p->next_values, sv_round_up(a->kv.head_dim, 16), seen);
 }
 
 static void attend(const sv_attn *a, const sv_attn_chunk *c, int32_t head_kv, int32_t first, int32_t n)
@@ -467,19 +503,20 @@ static void attend(const sv_attn *a, const sv_attn_chunk *c, int32_t head_kv, in
     int32_t last = queries[n - 1].pos; /* the highest */
     int32_t out_of_sight = a->window > 0 && queries[0].pos >= a->window ? queries[0].pos + 1 - a->window : 0;
     for (int32_t page = out_of_sight / SV_KV_PAGE; page <= last / SV_KV_PAGE; page++) {
-        const float *base = c->pages[page];
-        const float *keys = base + a->kv.k_at + (int64_t)head_kv * hd * SV_KV_PAGE;
-        const float *values = base + a->kv.v_at + head_kv * SV_KV_PAGE * stride;
-        for (int32_t i = 0; i < n;) {
-            slots seen = slots_seen(qs[i], page, a->window), other = {-1, -1};
-            if (i + TILE_QUERIES <= n)
-                other = slots_seen(qs[i + TILE_QUERIES - 1], page, a->window);
-            bool same = seen.begin == other.begin && seen.end == other.end; /* pos rises: so do those between */
-            if (seen.end > 0 && same)
-                attend_page(qs + i, TILE_QUERIES, keys, values, a, seen);
-            else if (seen.end > 0)
-                attend_page(qs + i, 1, keys, values, a, seen);
-            i += same ? TILE_QUERIES : 1;
+        const page_part part = part_of(a, c, head_kv, page, last / SV_KV_PAGE);
+        for (int32_t i = 0, m; i < n; i += m) {
+            slots seen = slots_seen(qs[i], page, a->window);
+            for (m = 1; m < TILE_QUERIES && i + m < n; m++) {
+                slots other = slots_seen(qs[i + m], page, a->window);
+                if (seen.begin != other.begin || seen.end != other.end)
+                    break;
+            }
+            switch (seen.end > 0 ? m : 0) {
+#define CASE(k) case k: attend_page(qs + i, k, &part, a, seen); break;
+                QUERY_CASES(CASE)
+#undef CASE
+            default: break; /* it sees nothing here */
+            }
         }
     }
     for (int32_t i = 0; i < n; i++)

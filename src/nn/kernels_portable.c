@@ -20,6 +20,7 @@ typedef struct scales { char none; } scales; /* nothing quantised is unpacked in
 #define TILE_ROWS 2
 #define TILE_CASES(X) X(1) X(2)
 #define TILE_QUERIES 1
+#define QUERY_CASES(X) X(1)
 #define FUSED(X) X(SV_F32, prepare_none, load_f32, 1, 128)
 #define STREAM_ROWS 1
 #define STREAM_CASES(X) X(1)
@@ -29,6 +30,12 @@ static inline float sum16(const vec *v)
 {
     vec t = (v[0] + v[2]) + (v[1] + v[3]); /* l + 8, then + 4 */
     return (t[0] + t[2]) + (t[1] + t[3]);
+}
+
+static inline float max_lane(vec v)
+{
+    float a = v[0] > v[1] ? v[0] : v[1], b = v[2] > v[3] ? v[2] : v[3];
+    return a > b ? a : b;
 }
 
 #include "nn/kernels_body.h"
