@@ -132,6 +132,9 @@ export async function until(what, fn, limit_ms = 10_000, step_ms = 20) {
 
 // ---- the platform under test ----
 
+const running = new Set(); // a run that fails leaves nothing behind
+process.on('exit', () => { for (const child of running) child.kill('SIGKILL'); });
+
 export class Platform {
   // Starts `selvedge serve` on a free port and waits until its API answers. opts: {data, args, exe, port, env}
   static async start(opts = {}) {
@@ -146,7 +149,8 @@ export class Platform {
     fs.rmSync(listen_file, { force: true });
     p.child = spawn(p.exe, ['serve', '--data', p.data, '--listen', `127.0.0.1:${opts.port ?? 0}`, ...p.args], { cwd: root, env: { ...process.env, ...opts.env }, stdio: ['ignore', 'inherit', 'pipe'] });
     p.child.stderr.on('data', (d) => { p.log = (p.log + d).slice(-200_000); });
-    p.ended = new Promise((done) => p.child.on('exit', (code, signal) => { p.exit = { code, signal }; done(p.exit); }));
+    running.add(p.child);
+    p.ended = new Promise((done) => p.child.on('exit', (code, signal) => { running.delete(p.child); p.exit = { code, signal }; done(p.exit); }));
     await until('the platform to listen', () => {
       if (p.exit) throw new Error(`serve ended with ${JSON.stringify(p.exit)}:\n${p.log}`);
       return fs.existsSync(listen_file) && fs.existsSync(path.join(p.data, 'token')) && fs.readFileSync(listen_file, 'utf8').trim();
