@@ -44,6 +44,7 @@ typedef enum sv_limit_id {
     SV_LIMIT_ASSET_PATH_BYTES,
     SV_LIMIT_ASSET_CONFIG_BYTES, /* text of _headers, of _redirects */
     SV_LIMIT_MANIFEST_BYTES,    /* body of assets-upload-session */
+    SV_LIMIT_ASSET_SESSIONS,    /* of an account, under way */
     SV_LIMIT_ASSET_UPLOAD_BYTES, /* body of one assets/upload call */
     /* Workers AI */
     SV_LIMIT_AI_BODY_BYTES,
@@ -151,6 +152,19 @@ typedef enum sv_limit_id {
     SV_LIMIT_AE_RESULT_BYTES,
     SV_N_LIMITS,
 } sv_limit_id;
+
+/* Those that rooms need as constants too, where they size arrays. The table takes them from here. */
+enum {
+    SV_KVS_MAX_NAMESPACES = 1000,
+    SV_KVS_MAX_TITLE = 512,
+    SV_KVS_MAX_KEY = 512,
+    SV_KVS_MAX_VALUE = 25 << 20,
+    SV_KVS_MAX_METADATA = 1024,
+    SV_KVS_MAX_LIST = 1000,
+    SV_KVS_MAX_BULK_GET = 100,
+    SV_KVS_MAX_BULK = 10000,
+    SV_KVS_MAX_BULK_BYTES = 100 << 20,
+};
 
 typedef struct sv_limit {
     sv_limit_id id;

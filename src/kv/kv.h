@@ -10,25 +10,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "account/limits.h"
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/str.h"
 
-/* The table of limits has the same numbers, which a test holds; here they size arrays. */
-enum {
-    SV_KVS_MAX_KEY = 512,
-    SV_KVS_MAX_METADATA = 1024, /* bytes of JSON */
-    SV_KVS_MAX_VALUE = 25 << 20,
-    SV_KVS_MAX_LIST = 1000,     /* keys of a page */
-    SV_KVS_MIN_TTL_S = 60,
-    SV_KVS_MIN_CACHE_TTL_S = 30,
-    SV_KVS_MAX_BULK_GET = 100,  /* keys; and SV_KVS_MAX_VALUE bytes of values together */
-    SV_KVS_MAX_BULK = 10000,    /* pairs of a bulk write or delete */
-    SV_KVS_MAX_BULK_BYTES = 100 << 20,
-    SV_KVS_MAX_NAMESPACES = 1000, /* of an account */
-    SV_KVS_MAX_TITLE = 512,
-    SV_KVS_INLINE = 64 << 10,
-};
+/* The upper limits, SV_KVS_MAX_*, are in the table (account/limits.h). */
+enum { SV_KVS_MIN_TTL_S = 60, SV_KVS_MIN_CACHE_TTL_S = 30, SV_KVS_INLINE = 64 << 10 };
 
 typedef struct sv_kvs sv_kvs;
 

@@ -421,20 +421,6 @@ static void keys_metadata_values_and_times_have_limits(void **state)
     assert_non_null(strstr(err.msg, "at least 60 seconds in the future"));
 }
 
-static void the_table_of_limits_has_these_numbers(void **state)
-{
-    (void)state;
-    assert_int_equal(sv_limit_value(SV_LIMIT_KV_NAMESPACES), SV_KVS_MAX_NAMESPACES);
-    assert_int_equal(sv_limit_value(SV_LIMIT_KV_TITLE_BYTES), SV_KVS_MAX_TITLE);
-    assert_int_equal(sv_limit_value(SV_LIMIT_KV_KEY_BYTES), SV_KVS_MAX_KEY);
-    assert_int_equal(sv_limit_value(SV_LIMIT_KV_VALUE_BYTES), SV_KVS_MAX_VALUE);
-    assert_int_equal(sv_limit_value(SV_LIMIT_KV_METADATA_BYTES), SV_KVS_MAX_METADATA);
-    assert_int_equal(sv_limit_value(SV_LIMIT_KV_LIST), SV_KVS_MAX_LIST);
-    assert_int_equal(sv_limit_value(SV_LIMIT_KV_BULK_GET), SV_KVS_MAX_BULK_GET);
-    assert_int_equal(sv_limit_value(SV_LIMIT_KV_BULK), SV_KVS_MAX_BULK);
-    assert_int_equal(sv_limit_value(SV_LIMIT_KV_BULK_BYTES), SV_KVS_MAX_BULK_BYTES);
-}
-
 static void keys_of_a_path_are_decoded_by_percent_only(void **state)
 {
     (void)state;
@@ -626,7 +612,6 @@ int main(void)
         T(namespaces_are_of_their_account),
         T(namespaces_are_listed_renamed_and_deleted),
         T(keys_metadata_values_and_times_have_limits),
-        T(the_table_of_limits_has_these_numbers),
         T(keys_of_a_path_are_decoded_by_percent_only),
         T(readers_see_whole_values_while_others_replace_them),
         T(what_was_acknowledged_survives_kill_9),

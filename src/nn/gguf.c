@@ -731,11 +731,6 @@ size_t sv_gguf_size(const sv_gguf *g)
     return n;
 }
 
-size_t sv_gguf_n_parts(const sv_gguf *g)
-{
-    return 1 + g->n_parts;
-}
-
 size_t sv_gguf_n_tensors(const sv_gguf *g)
 {
     size_t n = g->n_tensors;

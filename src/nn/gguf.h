@@ -48,8 +48,7 @@ SV_MUST sv_rc sv_gguf_arr_i32(const sv_gguf *g, const char *key, const int32_t *
 SV_MUST sv_rc sv_gguf_arr_u8(const sv_gguf *g, const char *key, const uint8_t **out, size_t *n_out, sv_err *err); /* (u)int8 */
 SV_MUST sv_rc sv_gguf_arr_bool(const sv_gguf *g, const char *key, const uint8_t **out, size_t *n_out, sv_err *err); /* not 0: true */
 
-size_t sv_gguf_size(const sv_gguf *g);    /* in bytes, all parts together */
-size_t sv_gguf_n_parts(const sv_gguf *g); /* 1: no parts */
+size_t sv_gguf_size(const sv_gguf *g); /* in bytes, all parts together */
 
 /* Tensors. Borrowed until close. */
 size_t sv_gguf_n_tensors(const sv_gguf *g);

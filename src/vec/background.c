@@ -239,11 +239,9 @@ static sv_rc swap_states(sv_vec *v, sv_vec_state *old, sv_vec_state *s, uint64_t
     if (rc == SV_OK && (rc = sv_vec_log_sync(s->log, err)) == SV_OK && rename(new_path, path) < 0)
         rc = sv_fail_errno(err, "rename '%s'", new_path);
     if (rc == SV_OK) {
-        SV_AUTO(sv_fd_closep) int dir = open(v->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (dir < 0 || fsync(dir) < 0) { /* the rename may or may not survive: both logs say the same up to here, later writes do not */
-            rc = sv_fail_errno(err, "sync '%s'", v->dir);
+        rc = sv_sync(v->dir, err);
+        if (rc != SV_OK) /* the rename may or may not survive: both logs say the same up to here, later writes do not */
             atomic_store(&v->failed, true);
-        }
         sv_vec_state_publish(s, sv_vec_applied(s));
         atomic_store(&v->state, s);
         sv_vec_retire(v, old, free_state);

@@ -19,6 +19,8 @@ enum { ANSWER_MAX = 64 << 20, DEFAULT_TOP_K = 5, DEFAULT_LIST = 100 };
 
 int sv_vz_status_of(const sv_err *err)
 {
+    if (sv_err_is_ours(err)) /* a full disk, a file of ours that is missing */
+        return err->code == SV_ELIMIT ? 507 : 500;
     if (err->code == SV_ENOENT)
         return 404;
     if (err->api_code && (err->code == SV_ECONFLICT || err->code == SV_ELIMIT) && err->api_code != SV_VZ_EROOM)

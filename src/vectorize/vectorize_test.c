@@ -2,6 +2,7 @@
 #include "vectorize/vectorize.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -17,6 +18,7 @@
 #include "base/json.h"
 #include "base/thread.h"
 #include "vec/filter.h"
+#include "vectorize/vectorize_impl.h"
 
 static const sv_str me = {"0123456789abcdef0123456789abcdef", 32}, other = {"ffffffffffffffffffffffffffffffff", 32};
 
@@ -309,6 +311,22 @@ static void the_table_of_limits_promises_what_the_index_does(void **state)
     assert_true(sv_limit_value(SV_LIMIT_VEC_LIST) <= SV_VEC_MAX_LIST);
 }
 
+static void what_the_disk_did_is_no_fault_of_the_client(void **state)
+{
+    (void)state;
+    sv_err err = {0};
+    errno = ENOENT; /* a file of ours */
+    (void)sv_fail_errno(&err, "open 'log'");
+    assert_int_equal(sv_vz_status_of(&err), 500);
+    errno = ENOSPC;
+    (void)sv_fail_errno(&err, "write 'log'");
+    assert_int_equal(sv_vz_status_of(&err), 507);
+    (void)sv_fail_api(&err, SV_ENOENT, 3000, "no such index");
+    assert_int_equal(sv_vz_status_of(&err), 404);
+    (void)sv_fail_api(&err, SV_ELIMIT, 40006, "too many");
+    assert_int_equal(sv_vz_status_of(&err), 400);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -321,6 +339,7 @@ int main(void)
         T(deleted_under_a_use_it_works_to_the_end_and_then_goes),
         T(more_indexes_than_may_be_open_all_answer),
         T(create_use_and_delete_race_without_harm),
+        cmocka_unit_test(what_the_disk_did_is_no_fault_of_the_client),
         cmocka_unit_test(the_table_of_limits_promises_what_the_index_does),
     };
     return cmocka_run_group_tests_name("vectorize", tests, NULL, NULL);

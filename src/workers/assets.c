@@ -148,6 +148,20 @@ typedef struct session_args {
     int64_t now_ms;
 } session_args;
 
+/* Manifests are large, and a client that begins sessions and ends none must not fill the disk. */
+static sv_rc end_oldest(sv_dbw *w, const char *account, sv_err *err)
+{
+    SV_AUTO(sv_stmt_donep) sv_stmt q = {0};
+    if (sv_stmt_prep(&q, w,
+                     "DELETE FROM asset_session WHERE account = ?1 AND id NOT IN (SELECT id FROM asset_session WHERE account = ?1 ORDER BY expires_ms DESC, "
+                     "rowid DESC LIMIT ?2)",
+                     err) != SV_OK)
+        return err->code;
+    sv_bind_cstr(&q, 1, account);
+    sv_bind_i64(&q, 2, sv_limit_value(SV_LIMIT_ASSET_SESSIONS));
+    return sv_stmt_run(&q, err);
+}
+
 static sv_rc insert_session(sv_dbw *w, void *arg, sv_err *err)
 {
     const session_args *k = arg;
@@ -163,7 +177,7 @@ static sv_rc insert_session(sv_dbw *w, void *arg, sv_err *err)
     sv_bind_cstr(&q, 3, k->script);
     sv_bind_i64(&q, 4, k->now_ms + SESSION_MS);
     sv_bind_str(&q, 5, sv_buf_str(&text));
-    return sv_stmt_run(&q, err);
+    return sv_stmt_run(&q, err) != SV_OK ? err->code : end_oldest(w, k->account, err);
 }
 
 static sv_rc delete_expired(sv_dbw *w, void *arg, sv_err *err)

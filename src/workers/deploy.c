@@ -28,6 +28,7 @@ typedef struct attempt {
     const char *name;
     sv_script script;
     bool new_script, migrated;
+    bool new_settings; /* script.settings are to be stored */
     sv_version base; /* the version before; zeroed for the first */
     sv_version v;
 } attempt;
@@ -321,7 +322,7 @@ static sv_rc deploy_now(attempt *t, bool is_new, const json_t *annotations, cons
         new_deployment(t, annotations, trigger, d);
         sv_record r = {
             .script = &t->script, .version = &t->v, .new_script = t->new_script, .new_version = is_new, .migrated = t->migrated,
-            .deployment = d};
+            .new_settings = t->new_settings, .deployment = d};
         rc = sv_store_record(t->w, &r, err);
         if (rc != SV_OK)
             sv_deployment_done(d);
@@ -353,12 +354,13 @@ static sv_rc upload_only(attempt *t, sv_err *err)
 
 /* ---- uploads ---- */
 
-static sv_rc upload_settings(attempt *t, const sv_upload *u, sv_err *err)
+/* They take effect with the deployment, and are stored in its commit. */
+static void upload_settings(attempt *t, const sv_upload *u)
 {
     if (json_object_size(u->settings) == 0)
-        return SV_OK;
+        return;
     json_object_update(t->script.settings, u->settings);
-    return t->new_script ? SV_OK : sv_store_set_settings(t->w, t->script.key, t->script.settings, err);
+    t->new_settings = !t->new_script;
 }
 
 static sv_rc migrate(attempt *t, const sv_upload *u, sv_deploy_how how, sv_err *err)
@@ -382,10 +384,9 @@ static sv_rc upload_locked(attempt *t, sv_upload *u, sv_deploy_how how, bool str
         rc = write_version(t, u, err);
     if (rc == SV_OK)
         rc = check_targets(t, err);
-    if (rc == SV_OK && how == SV_DEPLOY_NOW)
-        rc = upload_settings(t, u, err);
     if (rc == SV_OK && how == SV_DEPLOY_NOW) {
         sv_deployment d = {0};
+        upload_settings(t, u);
         rc = deploy_now(t, true, u->annotations, "upload", &d, err);
         sv_deployment_done(&d);
         if (rc == SV_OK && t->migrated)

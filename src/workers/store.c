@@ -586,6 +586,16 @@ static sv_rc set_objects(sv_dbw *w, const sv_script *s, sv_err *err)
     return sv_stmt_run(&q, err);
 }
 
+static sv_rc set_settings(sv_dbw *w, const char *key, const json_t *settings, sv_err *err)
+{
+    SV_AUTO(sv_stmt_donep) sv_stmt q = {0};
+    if (sv_stmt_prep(&q, w, "UPDATE script SET settings = ?2 WHERE key = ?1", err) != SV_OK)
+        return err->code;
+    sv_bind_cstr(&q, 1, key);
+    bind_json(&q, 2, settings);
+    return sv_stmt_run(&q, err);
+}
+
 static sv_rc record(sv_dbw *w, void *arg, sv_err *err)
 {
     record_args *k = arg;
@@ -593,6 +603,8 @@ static sv_rc record(sv_dbw *w, void *arg, sv_err *err)
     if (r->new_script && insert_script(w, r->script, err) != SV_OK)
         return err->code;
     if (r->migrated && set_objects(w, r->script, err) != SV_OK)
+        return err->code;
+    if (r->new_settings && set_settings(w, r->script->key, r->script->settings, err) != SV_OK)
         return err->code;
     if (r->new_version && insert_version(k->w, w, r->version, err) != SV_OK)
         return err->code;
@@ -645,21 +657,16 @@ static sv_rc set_events(sv_dbw *w, void *arg, sv_err *err)
 
 sv_rc sv_store_set_events(sv_workers *w, const char *key, sv_err *err) { return sv_db_write(w->db, set_events, (void *)(uintptr_t)key, err); }
 
-static sv_rc set_settings(sv_dbw *w, void *arg, sv_err *err)
+static sv_rc change_settings(sv_dbw *w, void *arg, sv_err *err)
 {
     const change *c = arg;
-    SV_AUTO(sv_stmt_donep) sv_stmt q = {0};
-    if (sv_stmt_prep(&q, w, "UPDATE script SET settings = ?2 WHERE key = ?1", err) != SV_OK)
-        return err->code;
-    sv_bind_cstr(&q, 1, c->key);
-    bind_json(&q, 2, c->settings);
-    return sv_stmt_run(&q, err);
+    return set_settings(w, c->key, c->settings, err);
 }
 
 sv_rc sv_store_set_settings(sv_workers *w, const char *key, const json_t *settings, sv_err *err)
 {
     change c = {.key = key, .settings = settings};
-    return sv_db_write(w->db, set_settings, &c, err);
+    return sv_db_write(w->db, change_settings, &c, err);
 }
 
 static sv_rc delete_script(sv_dbw *w, void *arg, sv_err *err)

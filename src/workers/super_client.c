@@ -1,7 +1,8 @@
 /* super_client.c - requests to the supervisor, matched to their answers by number
  *
  * The socket keeps message borders and order, so the waiting list is a queue in effect; numbers are checked all the same. Sending
- * blocks for a moment at most: the pair's buffer holds dozens of messages and the supervisor does nothing but read them. */
+ * blocks for a moment at most: the pair's buffer holds dozens of messages and the supervisor does nothing but read them. A request that cannot
+ * be sent is answered from here, by SV_SUPER_FAIL and never within the call: the caller is still about to note what it asked. */
 #include "workers/super_client.h"
 
 #include <errno.h>
@@ -22,6 +23,8 @@ struct sv_super_client {
     int fd;
     uint32_t seq;
     pending *head, **tail;
+    pending *failed;       /* not sent; told by the timer */
+    sv_timer *tell;
     sv_super_exit_fn on_exit;
     void *arg;
 };
@@ -80,14 +83,37 @@ static void ready(void *arg, int fd, uint32_t events)
     }
 }
 
+static void tell_failed(void *arg)
+{
+    sv_super_client *c = arg;
+    for (pending *p = c->failed, *next; p; p = next) {
+        sv_super_msg m = {.op = SV_SUPER_FAIL, .seq = p->seq, .status = SV_EIO};
+        snprintf(m.text, sizeof m.text, "the supervisor cannot be reached");
+        next = p->next;
+        c->failed = next; /* before the call, which may ask anew */
+        p->fn(&m, -1, p->arg);
+        free(p);
+    }
+}
+
 sv_super_client *sv_super_client_new(sv_loop *loop, int fd, sv_super_exit_fn on_exit, void *arg)
 {
     sv_super_client *c = sv_xnew0(sv_super_client);
     *c = (sv_super_client){.loop = loop, .fd = fd, .on_exit = on_exit, .arg = arg};
     c->tail = &c->head;
+    c->tell = sv_timer_new(loop, tell_failed, c);
     fcntl(fd, F_SETFD, FD_CLOEXEC);
     c->watch = sv_loop_watch(loop, fd, EPOLLIN, ready, c);
     return c;
+}
+
+static void end_all(pending *p)
+{
+    for (pending *next; p; p = next) {
+        next = p->next;
+        p->fn(NULL, -1, p->arg);
+        free(p);
+    }
 }
 
 sv_super_client *sv_super_client_free(sv_super_client *c)
@@ -95,11 +121,9 @@ sv_super_client *sv_super_client_free(sv_super_client *c)
     if (!c)
         return NULL;
     sv_watch_remove(c->watch);
-    for (pending *p = c->head, *next; p; p = next) {
-        next = p->next;
-        p->fn(NULL, -1, p->arg);
-        free(p);
-    }
+    sv_timer_free(c->tell);
+    end_all(c->head);
+    end_all(c->failed);
     close(c->fd);
     free(c);
     return NULL;
@@ -122,13 +146,19 @@ static void send_msg(sv_super_client *c, sv_super_msg *m, const int *fds, int n_
     }
     pending *p = sv_xnew0(pending);
     *p = (pending){.seq = m->seq, .fn = fn ? fn : nothing, .arg = arg};
+    ssize_t sent;
+    do
+        sent = sendmsg(c->fd, &h, MSG_NOSIGNAL);
+    while (sent < 0 && errno == EINTR);
+    if (sent < 0) {
+        sv_log(SV_ERROR, "super.send", "op=%u errno=%d", m->op, errno);
+        p->next = c->failed;
+        c->failed = p;
+        sv_timer_set(c->tell, 0);
+        return;
+    }
     *c->tail = p;
     c->tail = &p->next;
-    while (sendmsg(c->fd, &h, MSG_NOSIGNAL) < 0)
-        if (errno != EINTR) {
-            sv_log(SV_ERROR, "super.send", "op=%u errno=%d", m->op, errno);
-            return;
-        }
 }
 
 static sv_super_msg message(sv_super_op op, const char *name)

@@ -1,5 +1,5 @@
 /* super_client.h - the daemon's side of the supervisor's socket
- * Threads: the loop's. Answers come as callbacks, in the order of the requests. */
+ * Threads: the loop's. Answers come as callbacks, in the order of the requests, but for those that could not be sent: they fail a moment later. */
 #ifndef SV_WORKERS_SUPER_CLIENT_H
 #define SV_WORKERS_SUPER_CLIENT_H
 

@@ -7,10 +7,11 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/mem.h"
-#include "workers/super.h"
+#include "workers/super_client.h"
 
 static void packed(sv_buf *out)
 {
@@ -89,11 +90,56 @@ static void sockets_lie_in_the_data_folder_where_its_path_is_short(void **state)
     assert_int_equal(system(cmd), 0);
 }
 
+typedef struct told { int n_failed, n_over; sv_loop *loop; } told;
+
+static void on_answer(const sv_super_msg *m, int fd, void *arg)
+{
+    told *t = arg;
+    assert_int_equal(fd, -1);
+    if (m) {
+        assert_int_equal(m->op, SV_SUPER_FAIL);
+        assert_non_null(strstr(m->text, "cannot be reached"));
+        if (++t->n_failed == 2)
+            sv_loop_stop(t->loop);
+    } else {
+        t->n_over++;
+    }
+}
+
+static void no_exit(const sv_super_msg *m, void *arg)
+{
+    (void)m;
+    (void)arg;
+    fail();
+}
+
+static void requests_that_cannot_be_sent_fail_a_moment_later(void **state)
+{
+    (void)state;
+    int pair[2];
+    told t = {.loop = sv_loop_new()};
+    assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+    sv_super_client *c = sv_super_client_new(t.loop, pair[0], no_exit, NULL);
+    sv_super_listen(c, "/run/sent", on_answer, &t);
+    close(pair[1]);
+    sv_super_listen(c, "/run/a", on_answer, &t);
+    sv_super_list(c, on_answer, &t);
+    assert_int_equal(t.n_failed, 0); /* not within the call */
+    sv_loop_run(t.loop);
+    assert_int_equal(t.n_failed, 2);
+    assert_int_equal(t.n_over, 0); /* the first one was sent, and may have been read */
+    sv_super_listen(c, "/run/b", on_answer, &t);
+    sv_super_client_free(c);
+    assert_int_equal(t.n_over, 2);
+    sv_loop_free(t.loop);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_packed_program_comes_out_as_it_went_in),
         cmocka_unit_test(a_cut_or_longer_package_is_refused),
+        cmocka_unit_test(requests_that_cannot_be_sent_fail_a_moment_later),
         cmocka_unit_test(sockets_lie_in_the_data_folder_where_its_path_is_short),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -81,6 +81,7 @@ typedef struct sv_record {
     bool new_script, new_version;
     bool migrated;                 /* script->objects is new */
     sv_deployment *deployment;     /* NULL: not deployed */
+    bool new_settings;             /* of a script that was there: those that it has now */
 } sv_record;
 /* Also forgets the versions over the limit. Folders that nobody refers to any more: sv_store_sweep. */
 SV_MUST sv_rc sv_store_record(sv_workers *w, sv_record *r, sv_err *err);

@@ -56,6 +56,39 @@ export async function run(test) {
     assert.ok(acknowledged > 6, `${acknowledged} acknowledged, ${refused} refused`);
   });
 
+  await test('a deployment that fails changes no settings', async () => {
+    const settings = async () => (await p.api('GET', '/accounts/:account/workers/scripts/crash/script-settings')).json.result;
+    const tagged = (tag) => ({ ...secret('k'), tags: [tag], observability: { enabled: tag === 'two' } });
+    assert.equal((await put('crash', 'fine', tagged('one'))).status, 200);
+    const before = await settings();
+    assert.deepEqual([before.tags, before.observability.enabled], [['one'], false]);
+    const broken = await p.api('PUT', '/accounts/:account/workers/scripts/crash', form('throw new Error("at start");', tagged('two')),
+      { 'content-type': 'multipart/form-data; boundary=q' });
+    assert.equal(broken.status, 400, broken.text);
+    assert.deepEqual(await settings(), before);
+    assert.deepEqual(await served('crash'), ['fine', 'k']);
+    assert.equal((await put('crash', 'better', tagged('two'))).status, 200);
+    assert.deepEqual((await settings()).tags, ['two']);
+  });
+
+  await test('of the asset uploads that an account has begun, the oldest ends where there are too many', async () => {
+    const begin = async (i) => {
+      const manifest = { [`/f${i}.txt`]: { hash: i.toString(16).padStart(32, '0'), size: 4 } };
+      const r = await p.api('POST', '/accounts/:account/workers/scripts/crash/assets-upload-session', { manifest });
+      assert.equal(r.status, 200, r.text);
+      return { jwt: r.json.result.jwt, hash: Object.values(manifest)[0].hash };
+    };
+    const upload = ({ jwt, hash }) => p.api('POST', '/accounts/:account/workers/assets/upload?base64=true',
+      `--q\r\nContent-Disposition: form-data; name="${hash}"; filename="${hash}"\r\nContent-Type: text/plain\r\n\r\nZm91cg==\r\n--q--\r\n`,
+      { 'content-type': 'multipart/form-data; boundary=q', authorization: `Bearer ${jwt}` });
+    const first = await begin(0), second = await begin(1);
+    for (let i = 2; i <= 50; i++) await begin(i);
+    const ended = await upload(first);
+    assert.equal(ended.status, 401, ended.text);
+    assert.match(ended.text, /upload session has ended; start the deployment again/);
+    assert.ok((await upload(second)).status < 300);
+  });
+
   await test('no file is left of deployments that a crash cut', async () => {
     const root = `${data}/workers`;
     for (const key of fs.readdirSync(root).filter((f) => /^[0-9a-f]{16}$/.test(f))) {
