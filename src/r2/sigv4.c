@@ -275,16 +275,20 @@ static char *again(sv_str s, bool as_sent)
     return sv_buf_take(&out);
 }
 
-static void add_query(sv_buf *out, sv_str query, bool as_sent)
+/* false: more parameters than are signed here; what is not signed must not be there. */
+static bool add_query(sv_buf *out, sv_str query, bool as_sent)
 {
     enum { MOST = 256 };
     pair v[MOST];
     size_t n = 0;
     sv_str name, value;
-    while (n < MOST && next_pair(&query, &name, &value)) {
+    bool whole = true;
+    while (whole && next_pair(&query, &name, &value)) {
         if (sv_str_ieq(name, "x-amz-signature"))
             continue;
-        v[n++] = (pair){again(name, as_sent), again(value, as_sent)};
+        whole = n < MOST;
+        if (whole)
+            v[n++] = (pair){again(name, as_sent), again(value, as_sent)};
     }
     qsort(v, n, sizeof *v, by_name);
     for (size_t i = 0; i < n; i++) {
@@ -292,6 +296,7 @@ static void add_query(sv_buf *out, sv_str query, bool as_sent)
         free(v[i].name);
         free(v[i].value);
     }
+    return whole;
 }
 
 static void add_path(sv_buf *out, sv_str path, bool as_sent)
@@ -348,7 +353,8 @@ static sv_rc canonical(sv_buf *out, const sv_sigv4 *a, const sv_sigv4_req *r, bo
     sv_buf_addf(out, "%s\n", r->method);
     add_path(out, r->path, as_sent);
     sv_buf_addc(out, '\n');
-    add_query(out, r->query, as_sent);
+    if (!add_query(out, r->query, as_sent))
+        return malformed(err, "the query has more than 256 parameters");
     sv_buf_addc(out, '\n');
     if (add_headers(out, a, r, err) != SV_OK)
         return err->code;

@@ -89,6 +89,20 @@ static void presigned(void **state)
     assert_int_equal(check("GET", "/test.txt", "X-Amz-Algorithm=AWS4-HMAC-SHA256", h, 1, THEN), SV_S3_MALFORMED_AUTH);
 }
 
+static void parameters_that_nothing_signs_are_refused(void **state)
+{
+    (void)state;
+    sv_buf q;
+    sv_buf_init(&q, 0);
+    sv_buf_adds(&q, "lifecycle");
+    for (int i = 0; i < 300; i++)
+        sv_buf_addf(&q, "&a%d", i);
+    head life[] = {{"Host", "examplebucket.s3.amazonaws.com"}, {"x-amz-date", "20130524T000000Z"}, {"x-amz-content-sha256", EMPTY},
+                   {"Authorization", AUTH("host;x-amz-content-sha256;x-amz-date", "fea454ca298b7da1c68078a5d1bdbfbbe0d65c699e0f91ac7a200a0136783543")}};
+    assert_int_equal(check("GET", "/", q.p, life, 4, THEN), SV_S3_MALFORMED_AUTH);
+    sv_buf_done(&q);
+}
+
 static void claims_that_are_none_are_refused(void **state)
 {
     static const char *const bad[] = {
@@ -117,7 +131,7 @@ int main(void)
         cmocka_unit_test(the_published_get_is_right_and_any_change_of_it_wrong),
         cmocka_unit_test(the_other_published_examples),
         cmocka_unit_test(presigned),
-        cmocka_unit_test(claims_that_are_none_are_refused),
+        cmocka_unit_test(parameters_that_nothing_signs_are_refused), cmocka_unit_test(claims_that_are_none_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
