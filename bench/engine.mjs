@@ -9,7 +9,7 @@
 // The peers are programs that whoever runs this has built: SELVEDGE_BENCH_LLAMACPP and SELVEDGE_BENCH_IK are the folders with llama-bench,
 // llama-batched-bench, llama-server, llama-quantize and llama-perplexity. Without them our own lines and the limits are printed.
 // Models are random weights in the shapes of Llama-3.2-1B and SmolLM2-135M, made once into build/models by random_model.c. BENCH_QUICK=1 takes the
-// 135M alone and short texts; BENCH_ONLY=REGEXP only the cases whose name matches; BENCH_ROUNDS=N how often each is measured, in turns.
+// 135M alone and short texts; BENCH_TOKENS=N the length of the texts of engine-batch (256); BENCH_ONLY=REGEXP only the cases whose name matches; BENCH_ROUNDS=N how often each is measured, in turns.
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
@@ -127,7 +127,7 @@ async function speed() {
 
 // ---- many texts ----
 
-const BATCH = QUICK ? { streams: [1, 8], n: 32 } : { streams: [1, 2, 4, 8, 16, 32], n: 256 };
+const BATCH = QUICK ? { streams: [1, 8], n: 32 } : { streams: [1, 2, 4, 8, 16, 32], n: Number(process.env.BENCH_TOKENS ?? 256) };
 const STALL = QUICK ? 'stall:128x4@1024' : 'stall:512x4@4096';
 
 async function our_batch(file, threads) {

@@ -4,7 +4,7 @@
  *         prefill:N        a prompt of N tokens, to its first token
  *         prefill:NxM      M prompts of N at once
  *         decode:N@D       N tokens after a prompt of D
- *         batch:NxM@D      M texts of N tokens, each after a prompt of D, counted while all write
+ *         batch:NxM@D      M texts, each after a prompt of D, while all write, until there are N tokens of each on average
  *         stall:NxM@D      M texts of N tokens; amid them a prompt of D comes. The gaps between their tokens
  *
  * What a request passes here is what it passes in the engine: pages, budget of rows, sampler, detokenizer; only socket and template are
@@ -21,16 +21,16 @@
 enum { MAX_TEXTS = 64, MAX_GAPS = 1 << 20 };
 
 typedef struct text {
-    int64_t first_us, last_us, end_us;
-    int32_t n_tokens;
+    int64_t first_us, last_us;
     bool watched; /* its gaps count */
 } text;
 
 static text texts[MAX_TEXTS + 1];
 static int n_started, n_ended;
-static int64_t all_started_us, first_end_us; /* of the n_awaited texts */
-static int64_t tokens_at_start, tokens_at_end;
+static int64_t all_started_us; /* of the n_awaited texts */
+static int64_t tokens_at_start;
 static int n_awaited;
+static _Atomic bool cancel;
 static double gaps[MAX_GAPS]; /* ms */
 static size_t n_gaps;
 static sv_sched *sched;
@@ -81,29 +81,24 @@ static void on_text(void *arg, sv_str s, int32_t n_tokens)
 
 static void on_end(void *arg, sv_rc rc, sv_finish finish, const sv_usage *usage, const sv_err *err)
 {
-    text *t = arg;
+    (void)arg;
     (void)finish;
-    if (rc != SV_OK)
+    (void)usage;
+    if (rc != SV_OK && rc != SV_ECANCELED)
         die(err);
-    t->end_us = sv_mono_us();
-    t->n_tokens = usage->completion_tokens;
-    if (n_ended++ == 0) {
-        first_end_us = t->end_us;
-        tokens_at_end = n_tokens_so_far();
-    }
+    n_ended++;
 }
 
 /* --- asking ------------------------------------------------------------------------------------------------------- */
 
 static void ask(text *t, int n_prompt, int n_tokens, int32_t n_vocab)
 {
-    static const _Atomic bool never;
     static int32_t prompt[1 << 16];
     sv_err err = {0};
     *t = (text){.watched = t->watched};
     for (int i = 0; i < n_prompt; i++)
         prompt[i] = (int32_t)(next_random() % (uint64_t)(n_vocab - 1)); /* the last one is the end of text */
-    if (sv_sched_add(sched, &(sv_sched_req){.tenant = "bench", .tokens = prompt, .n_tokens = n_prompt, .max_tokens = n_tokens, .cancel = &never, .arg = t},
+    if (sv_sched_add(sched, &(sv_sched_req){.tenant = "bench", .tokens = prompt, .n_tokens = n_prompt, .max_tokens = n_tokens, .cancel = &cancel, .arg = t},
                      &err) != SV_OK)
         die(&err);
 }
@@ -142,18 +137,26 @@ static void prefill(const char *name, int n, int m, int32_t n_vocab)
     printf("{\"case\":\"%s\",\"tokens_s\":%.2f}\n", name, n * m / ((double)(all_started_us - start) / 1e6));
 }
 
-static void decode(const char *name, int n, int m, int depth, int32_t n_vocab)
+/* Counted from the time when all write. Prompts are read one after the other, so the first text is longer than the last by then; so none has an
+ * end of its own, and all are canceled once m times n tokens are there. */
+static void decode(const char *name, int n, int m, int depth, int32_t n_vocab, int32_t n_ctx)
 {
     begin(m);
+    if (depth < 1)
+        depth = 1;
     for (int i = 0; i < m; i++)
-        ask(&texts[i], depth > 0 ? depth : 1, n, n_vocab);
+        ask(&texts[i], depth, n_ctx / 2 - depth, n_vocab);
+    while (n_ended == 0 && (n_started < m || n_tokens_so_far() < tokens_at_start + (int64_t)n * m))
+        sv_sched_step(sched);
+    double s = (double)(sv_mono_us() - all_started_us) / 1e6;
+    if (n_ended > 0) {
+        fprintf(stderr, "engine_bench: %s: a text ended by itself\n", name);
+        exit(1);
+    }
+    printf("{\"case\":\"%s\",\"tokens_s\":%.2f}\n", name, (double)(n_tokens_so_far() - tokens_at_start) / s);
+    cancel = true;
     run();
-    for (int i = 0; i < m; i++)
-        if (texts[i].n_tokens != n) { /* the vocabulary's end of text was most likely */
-            fprintf(stderr, "engine_bench: %s: a text ended after %d tokens of %d\n", name, texts[i].n_tokens, n);
-            exit(1);
-        }
-    printf("{\"case\":\"%s\",\"tokens_s\":%.2f}\n", name, (double)(tokens_at_end - tokens_at_start) / ((double)(first_end_us - all_started_us) / 1e6));
+    cancel = false;
 }
 
 static void stall(const char *name, int n, int m, int depth, int32_t n_vocab)
@@ -177,15 +180,15 @@ static void stall(const char *name, int n, int m, int depth, int32_t n_vocab)
     run();
 }
 
-static bool run_case(const char *name, int32_t n_vocab)
+static bool run_case(const char *name, int32_t n_vocab, int32_t n_ctx)
 {
     int n = 0, m = 1, depth = 0;
     if (sscanf(name, "prefill:%dx%d", &n, &m) >= 1 && m <= MAX_TEXTS)
         prefill(name, n, m, n_vocab);
     else if (sscanf(name, "decode:%d@%d", &n, &depth) == 2)
-        decode(name, n, 1, depth, n_vocab);
+        decode(name, n, 1, depth, n_vocab, n_ctx);
     else if (sscanf(name, "batch:%dx%d@%d", &n, &m, &depth) == 3 && m <= MAX_TEXTS)
-        decode(name, n, m, depth, n_vocab);
+        decode(name, n, m, depth, n_vocab, n_ctx);
     else if (sscanf(name, "stall:%dx%d@%d", &n, &m, &depth) == 3 && m <= MAX_TEXTS)
         stall(name, n, m, depth, n_vocab);
     else
@@ -215,7 +218,7 @@ int main(int argc, char **argv)
     printf("{\"case\":\"open\",\"kernels\":\"%s\",\"open_ms\":%.1f,\"first_token_ms\":%.1f}\n", sv_kernels_name(), open_ms,
            (double)(texts[0].first_us - start) / 1000);
     for (int i = 3; i < argc; i++)
-        if (!run_case(argv[i], info->n_vocab)) {
+        if (!run_case(argv[i], info->n_vocab, info->n_ctx)) {
             fprintf(stderr, "engine_bench: no such case: %s\n", argv[i]);
             return 2;
         }
