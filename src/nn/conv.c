@@ -146,7 +146,7 @@ void sv_conv_run(sv_pool *pool, const sv_conv *c, const sv_fmap *x, const sv_fma
     int64_t group = (c->depthwise ? DEPTHWISE_WORK : TASK_WORK) / work;
     group = group < 1 ? 1 : group > MAX_PIXELS ? MAX_PIXELS : group;
     if (!c->depthwise)
-        group = (group + 83) / 84 * 84; /* whole tiles of 14 or 6 */
+        group = (group + 11) / 12 * 12; /* whole tiles */
     j.pass.group = (int32_t)(group < n ? group : n);
     j.pass.n_groups = (n + j.pass.group - 1) / j.pass.group;
     j.pass.n_blocks = (c->n_out + SV_CONV_BLOCK - 1) / SV_CONV_BLOCK;

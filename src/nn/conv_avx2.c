@@ -14,6 +14,7 @@ typedef float vec __attribute__((vector_size(32)));
 #include "nn/kernels_vec.h"
 
 #define v_fma(a, b, c) ((vec)_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c)))
+#define v_splat(f) ((vec)_mm256_set1_ps(f))
 enum { TILE_PIXELS = 6 };
 #define PIXEL_CASES(X) X(1) X(2) X(3) X(4) X(5) X(6)
 #define CONV_SET sv_conv_avx2

@@ -1,6 +1,6 @@
 /* conv_body.h - convolutions, written once; each instruction set's file includes it after kernels_vec.h
  *
- * The including file defines v_fma, TILE_PIXELS (what the registers hold beside two vectors of weights), CONV_SET and CONV_NAME.
+ * The including file defines v_fma, v_splat, TILE_PIXELS (what the registers hold beside two vectors of weights), PIXEL_CASES, CONV_SET and CONV_NAME.
  *
  * A tile is some pixels by two vectors of output channels: one load of weights serves all pixels, one number of the input (spread over a vector)
  * both vectors. Pixels are wherever their pointers say, so a tile goes on in the next row, and a map of 7 x 7 wastes nothing. Where taps of a
@@ -21,13 +21,18 @@ static inline spot spot_of(const sv_conv_pass *p, int32_t i)
                   .add = p->add ? sv_fmap_at(p->add, y, x) : NULL};
 }
 
-/* acc[i][v] += the taps of one run */
-static ALWAYS_INLINE void run_taps(vec acc[TILE_PIXELS][TV], const float *const *xs, int64_t at, const float *w, int64_t n, int n_pixels, int n_vec)
+/* acc[i][v] += the taps of one run, for pixels whose numbers begin `at` behind xs[i]. */
+static ALWAYS_INLINE void run_taps(vec acc[][TV], const float *const *xs, int64_t at, const float *w, int64_t n, int n_pixels, int n_vec)
 {
     const float *x[TILE_PIXELS];
+    vec a[TILE_PIXELS][TV];
     UNROLL
-    for (int i = 0; i < n_pixels; i++)
+    for (int i = 0; i < n_pixels; i++) {
         x[i] = xs[i] + at;
+        UNROLL
+        for (int v = 0; v < n_vec; v++)
+            a[i][v] = acc[i][v];
+    }
     for (int64_t k = 0; k < n; k++, w += SV_CONV_BLOCK) {
         vec wv[TV];
         UNROLL
@@ -35,23 +40,44 @@ static ALWAYS_INLINE void run_taps(vec acc[TILE_PIXELS][TV], const float *const 
             wv[v] = v_load(w + v * LANES);
         UNROLL
         for (int i = 0; i < n_pixels; i++) {
-            vec b = v_set1(x[i][k]);
+            vec b = v_splat(x[i][k]);
             UNROLL
             for (int v = 0; v < n_vec; v++)
-                acc[i][v] = v_fma(b, wv[v], acc[i][v]);
+                a[i][v] = v_fma(b, wv[v], a[i][v]);
         }
+    }
+    UNROLL
+    for (int i = 0; i < n_pixels; i++) {
+        UNROLL
+        for (int v = 0; v < n_vec; v++)
+            acc[i][v] = a[i][v];
     }
 }
 
-static ALWAYS_INLINE void finish(const sv_conv_pass *p, const spot *s, const vec *acc, int32_t at, int n_vec)
+/* Functions of their own, so that a compiler has all registers for this loop and nothing around it: inlined into loops over rows of the kernel, gcc 12 keeps
+ * the sums in memory, at a third of the speed. */
+typedef void (*taps_fn)(vec acc[][TV], const float *const *xs, int64_t at, const float *w, int64_t n);
+#define TAPS(p)                                                                                                                                 \
+    static __attribute__((noinline)) void taps_one_##p(vec acc[][TV], const float *const *xs, int64_t at, const float *w, int64_t n)            \
+    {                                                                                                                                           \
+        run_taps(acc, xs, at, w, n, p, 1);                                                                                                      \
+    }                                                                                                                                           \
+    static __attribute__((noinline)) void taps_all_##p(vec acc[][TV], const float *const *xs, int64_t at, const float *w, int64_t n)            \
+    {                                                                                                                                           \
+        run_taps(acc, xs, at, w, n, p, TV);                                                                                                     \
+    }
+PIXEL_CASES(TAPS)
+#undef TAPS
+#define ONE(p) [p] = taps_one_##p,
+#define ALL(p) [p] = taps_all_##p,
+static const taps_fn taps_one[TILE_PIXELS + 1] = {PIXEL_CASES(ONE)}, taps_all[TILE_PIXELS + 1] = {PIXEL_CASES(ALL)};
+#undef ONE
+#undef ALL
+
+static void finish(const sv_conv_pass *p, const spot *s, const vec *acc, int32_t at, int n_vec)
 {
-    float t[TV * LANES];
     int32_t n = p->c->n_out - at < n_vec * LANES ? p->c->n_out - at : n_vec * LANES;
-    UNROLL
-    for (int v = 0; v < n_vec; v++)
-        v_store(t + v * LANES, acc[v]);
-    if (n == TV * LANES && p->act <= SV_ACT_RELU) { /* nearly always */
-        UNROLL
+    if (n == n_vec * LANES && p->act <= SV_ACT_RELU) { /* nearly always */
         for (int v = 0; v < n_vec; v++) {
             vec o = s->add ? acc[v] + v_load(s->add + at + v * LANES) : acc[v];
             if (p->act == SV_ACT_RELU)
@@ -60,44 +86,33 @@ static ALWAYS_INLINE void finish(const sv_conv_pass *p, const spot *s, const vec
         }
         return;
     }
+    float t[TV * LANES];
+    for (int v = 0; v < n_vec; v++)
+        v_store(t + v * LANES, acc[v]);
     for (int32_t i = 0; s->add && i < n; i++)
         t[i] += s->add[at + i];
     sv_act_run(t, n, p->act);
     memcpy(s->y + at, t, (size_t)n * sizeof *t);
 }
 
-static ALWAYS_INLINE void tile(const sv_conv_pass *p, const spot *s, const float *w, int32_t at, int n_pixels, int n_vec)
+static void tile(const sv_conv_pass *p, const spot *s, const float *w, int32_t at, int n_pixels, int n_vec)
 {
     const sv_conv *c = p->c;
     int64_t row = (int64_t)(p->x->w + 2 * p->x->pad) * p->x->c;
     int64_t n_runs = c->dilation == 1 ? 1 : c->kw, n = (int64_t)c->n_in * (c->dilation == 1 ? c->kw : 1);
+    taps_fn taps = n_vec == 1 ? taps_one[n_pixels] : taps_all[n_pixels];
     const float *xs[TILE_PIXELS];
     vec acc[TILE_PIXELS][TV];
-    UNROLL
     for (int i = 0; i < n_pixels; i++) {
         xs[i] = s[i].x;
-        UNROLL
         for (int v = 0; v < n_vec; v++)
             acc[i][v] = v_load(c->bias + at + v * LANES);
     }
     for (int32_t ky = 0; ky < c->kh; ky++)
         for (int64_t r = 0; r < n_runs; r++, w += n * SV_CONV_BLOCK)
-            run_taps(acc, xs, ky * c->dilation * row + r * c->dilation * c->n_in, w, n, n_pixels, n_vec);
-    UNROLL
+            taps(acc, xs, ky * c->dilation * row + r * c->dilation * c->n_in, w, n);
     for (int i = 0; i < n_pixels; i++)
         finish(p, &s[i], acc[i], at, n_vec);
-}
-
-static void tile_of(const sv_conv_pass *p, const spot *s, const float *w, int32_t at, int n_pixels, bool both)
-{
-    switch (both ? n_pixels : -n_pixels) {
-#define CASE(n)                                        \
-    case n: tile(p, s, w, at, n, TV); return;          \
-    case -n: tile(p, s, w, at, n, 1); return;
-        PIXEL_CASES(CASE)
-#undef CASE
-    default: SV_ASSERT(!"a tile has 1 to TILE_PIXELS pixels");
-    }
 }
 
 static void dense(const sv_conv_pass *p, int32_t i_block, int32_t begin, int32_t end)
@@ -112,7 +127,7 @@ static void dense(const sv_conv_pass *p, int32_t i_block, int32_t begin, int32_t
         for (int32_t v = 0; v < VB; v += TV) {
             int32_t at = i_block * SV_CONV_BLOCK + v * LANES;
             if (at < c->n_out)
-                tile_of(p, s, w + v * LANES, at, n, c->n_out - at > LANES);
+                tile(p, s, w + v * LANES, at, n, c->n_out - at > LANES ? TV : 1);
         }
     }
 }

@@ -9,6 +9,7 @@ typedef float vec __attribute__((vector_size(16)));
 #include "nn/kernels_vec.h"
 
 #define v_fma(a, b, c) ((a) * (b) + (c))
+#define v_splat(f) v_set1(f)
 enum { TILE_PIXELS = 4 };
 #define PIXEL_CASES(X) X(1) X(2) X(3) X(4)
 #define CONV_SET sv_conv_portable
