@@ -4,6 +4,7 @@
 //   engine   the inference engine (engine.mjs); engine-speed, engine-batch, engine-serve, engine-start and engine-accuracy run a part of it
 //   store    KV beside redis-server (where it is installed) and the sqlite3 library, D1 beside the latter
 //   encoder  BERT-base beside onnxruntime, where SV_PEERS_PYTHON names a Python that has it (encoder.mjs)
+//   pictures ResNet-50 beside onnxruntime, where SV_PEERS_PYTHON names a Python that has it (pictures.mjs)
 //   queues   messages into a queue and out of it (also a part of store)
 //   vec      the vector index on an easy and a hard set of 100,000 x 768; beside hnswlib, usearch and FAISS where SV_PEERS_PYTHON names a
 //            Python that has them
@@ -17,6 +18,7 @@ import { Platform, command, request, root, sleep, temp_dir, until, write_files }
 import { encoder_cases } from './encoder.mjs';
 import { engine_cases } from './engine.mjs';
 import { ROUNDS, cpu, make, median, report } from './report.mjs';
+import { picture_cases } from './pictures.mjs';
 import { queue_cases } from './queues.mjs';
 import { store_cases } from './store.mjs';
 
@@ -186,6 +188,7 @@ console.log(`${'case'.padEnd(44)} ${'ours'.padStart(9)} ${''.padEnd(11)} ${'thei
 if (wanted('serve')) { await serve_cases(); await cold_start(); }
 if (wanted('engine') || parts.some((p) => p.startsWith('engine-'))) await engine_cases(wanted_of_engine);
 if (wanted('encoder')) await encoder_cases();
+if (wanted('pictures')) await picture_cases();
 if (wanted('store')) await store_cases();
 if (wanted('store') || wanted('queues')) await queue_cases();
 if (wanted('vec')) await vec_cases();

@@ -11,7 +11,7 @@
 
 #include "nn/kernels.h"
 
-enum { TASK_WORK = 1 << 19, MAX_PIXELS = 1 << 12, DEPTHWISE_WORK = 1 << 16 };
+enum { TASK_WORK = 1 << 17, DEPTHWISE_WORK = 1 << 16, TASKS = 16 };
 
 static const sv_conv_set *conv_set(void)
 {
@@ -143,13 +143,17 @@ void sv_conv_run(sv_pool *pool, const sv_conv *c, const sv_fmap *x, const sv_fma
     int64_t work = (int64_t)c->kh * c->kw * (c->depthwise ? c->n_out : (int64_t)c->n_in * SV_CONV_BLOCK); /* of a pixel */
     check_reach(c, x, y);
     SV_ASSERT(!add || (add->h == y->h && add->w == y->w && add->c == y->c));
-    int64_t group = (c->depthwise ? DEPTHWISE_WORK : TASK_WORK) / work;
-    group = group < 1 ? 1 : group > MAX_PIXELS ? MAX_PIXELS : group;
-    if (!c->depthwise)
+    j.pass.n_blocks = (c->n_out + SV_CONV_BLOCK - 1) / SV_CONV_BLOCK;
+    int64_t group = DEPTHWISE_WORK / work;
+    if (!c->depthwise) { /* a core keeps its blocks of weights: pixels are only parted where there are few blocks */
+        int32_t parts = (TASKS + j.pass.n_blocks - 1) / j.pass.n_blocks;
+        group = (n + parts - 1) / parts;
+        group = group * work < TASK_WORK ? TASK_WORK / work : group;
         group = (group + 11) / 12 * 12; /* whole tiles */
+    }
+    group = group < 1 ? 1 : group;
     j.pass.group = (int32_t)(group < n ? group : n);
     j.pass.n_groups = (n + j.pass.group - 1) / j.pass.group;
-    j.pass.n_blocks = (c->n_out + SV_CONV_BLOCK - 1) / SV_CONV_BLOCK;
     if (c->depthwise)
         sv_pool_run(pool, j.pass.n_groups, depthwise_task, &j);
     else
@@ -189,11 +193,17 @@ void sv_max_pool(sv_pool *pool, const sv_fmap *x, const sv_fmap *y, int32_t k, i
 
 void sv_mean_pool(const sv_fmap *x, float *out)
 {
-    for (int32_t i = 0; i < x->c; i++) {
-        double sum = 0;
+    enum { PART = 256 };
+    for (int32_t at = 0; at < x->c; at += PART) { /* pixels in order, so that memory is read in order */
+        double sum[PART] = {0};
+        int32_t n = x->c - at < PART ? x->c - at : PART;
         for (int32_t y = 0; y < x->h; y++)
-            for (int32_t k = 0; k < x->w; k++)
-                sum += (double)sv_fmap_at(x, y, k)[i];
-        out[i] = (float)(sum / ((double)x->h * x->w));
+            for (int32_t k = 0; k < x->w; k++) {
+                const float *p = sv_fmap_at(x, y, k) + at;
+                for (int32_t i = 0; i < n; i++)
+                    sum[i] += (double)p[i];
+            }
+        for (int32_t i = 0; i < n; i++)
+            out[at + i] = (float)(sum[i] / ((double)x->h * x->w));
     }
 }
