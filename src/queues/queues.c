@@ -43,10 +43,20 @@ static const char *const migrations[] = {
 
 /* ---- in memory ---- */
 
+/* Into out, which has room for an account, a name and what is between them; longer texts than those name nothing. */
+static sv_str name_key(char out[128], sv_str account, sv_str name)
+{
+    if (account.n > 32 || name.n > SV_QUEUES_MAX_NAME)
+        return (sv_str){0};
+    int n = snprintf(out, 128, "%.*s/%.*s", (int)account.n, account.n ? account.p : "", (int)name.n, name.n ? name.p : "");
+    return (sv_str){out, (size_t)n};
+}
+
 static sv_str no_key(const int64_t *no) { return (sv_str){(const char *)no, sizeof *no}; }
 
 static void remember(sv_queues *q, const sv_queues_info *info)
 {
+    char key[128];
     sv_queues_info *one = sv_xnew0(sv_queues_info);
     *one = *info;
     pthread_mutex_lock(&q->lock);
@@ -57,16 +67,19 @@ static void remember(sv_queues *q, const sv_queues_info *info)
     q->all[q->n_all++] = one;
     sv_smap_put(q->by_id, sv_str_of(one->id), one);
     sv_smap_put(q->by_no, no_key(&one->no), one);
+    sv_smap_put(q->by_name, name_key(key, sv_str_of(one->account), sv_str_of(one->name)), one);
     pthread_mutex_unlock(&q->lock);
 }
 
 static void forget(sv_queues *q, int64_t no)
 {
+    char key[128];
     pthread_mutex_lock(&q->lock);
     for (size_t i = 0; i < q->n_all; i++)
         if (q->all[i]->no == no) {
             sv_smap_del(q->by_id, sv_str_of(q->all[i]->id));
             sv_smap_del(q->by_no, no_key(&no));
+            sv_smap_del(q->by_name, name_key(key, sv_str_of(q->all[i]->account), sv_str_of(q->all[i]->name)));
             free(q->all[i]);
             memmove(&q->all[i], &q->all[i + 1], (--q->n_all - i) * sizeof *q->all);
             break;
@@ -77,11 +90,14 @@ static void forget(sv_queues *q, int64_t no)
 /* Replaces everything but the backlog. */
 static void replace(sv_queues *q, const sv_queues_info *info)
 {
+    char key[128];
     pthread_mutex_lock(&q->lock);
     sv_queues_info *one = sv_smap_get(q->by_no, no_key(&info->no));
     if (one) {
         sv_queues_info old = *one;
+        sv_smap_del(q->by_name, name_key(key, sv_str_of(old.account), sv_str_of(old.name)));
         *one = *info;
+        sv_smap_put(q->by_name, name_key(key, sv_str_of(one->account), sv_str_of(one->name)), one);
         one->n = old.n;
         one->n_ready = old.n_ready;
         one->bytes = old.bytes;
@@ -128,15 +144,14 @@ sv_rc sv_queues_find_no(sv_queues *q, int64_t no, sv_queues_info *out, sv_err *e
 
 sv_rc sv_queues_find_name(sv_queues *q, sv_str account, sv_str name, sv_queues_info *out, sv_err *err)
 {
-    bool found = false;
+    char text[128];
+    sv_str key = name_key(text, account, name);
     pthread_mutex_lock(&q->lock);
-    for (size_t i = 0; i < q->n_all && !found; i++)
-        if (sv_str_is(name, q->all[i]->name) && sv_str_is(account, q->all[i]->account)) {
-            *out = *q->all[i];
-            found = true;
-        }
+    const sv_queues_info *one = key.n ? sv_smap_get(q->by_name, key) : NULL;
+    if (one)
+        *out = *one;
     pthread_mutex_unlock(&q->lock);
-    return found ? SV_OK : not_found(err, name);
+    return one ? SV_OK : not_found(err, name);
 }
 
 void sv_queues_list(sv_queues *q, sv_str account, sv_queues_info **out, size_t *n)
@@ -715,6 +730,7 @@ sv_rc sv_queues_open(sv_queues **out, const sv_queues_opts *opts, sv_err *err)
     atomic_store(&q->next_due, INT64_MAX);
     q->by_id = sv_smap_new();
     q->by_no = sv_smap_new();
+    q->by_name = sv_smap_new();
     pthread_mutex_init(&q->lock, NULL);
     pthread_mutex_init(&q->admin, NULL);
     pthread_mutex_init(&q->line, NULL);
@@ -757,6 +773,7 @@ sv_queues *sv_queues_close(sv_queues *q)
     free(q->all);
     sv_smap_free(q->by_id);
     sv_smap_free(q->by_no);
+    sv_smap_free(q->by_name);
     pthread_cond_destroy(&q->more);
     pthread_mutex_destroy(&q->line);
     pthread_mutex_destroy(&q->admin);

@@ -19,7 +19,7 @@ struct sv_queues {
     pthread_mutex_t lock; /* guards changed and ctx above, all that follows to by_no and what it points at; nothing is taken or called while it is held */
     sv_queues_info **all; /* owned, in the order of their making */
     size_t n_all, cap_all;
-    sv_smap *by_id, *by_no;
+    sv_smap *by_id, *by_no, *by_name; /* by_name: "ACCOUNT/NAME" */
 
     pthread_mutex_t admin; /* held through a change of a queue or a consumer: these come one at a time. Before db and lock */
 

@@ -378,6 +378,23 @@ static void batches_end_at_their_bytes(void **state)
     assert_int_equal(read_from("jobs", 0, 10).n, 2); /* 256 KB */
 }
 
+static void a_renamed_queue_is_found_by_its_new_name_only(void **state)
+{
+    (void)state;
+    sv_queues_info i;
+    char longer[200];
+    send("a");
+    assert_int_equal(sv_queues_update(q, ACCOUNT, sv_str_of(info.id), SV_STR("tasks"), &(sv_queues_settings){-1, -1, -1}, &i, &err), SV_OK);
+    assert_int_equal(sv_queues_find_name(q, ACCOUNT, SV_STR("jobs"), &i, &err), SV_ENOENT);
+    backlog_is("tasks", 1, 1, 1);
+    again();
+    backlog_is("tasks", 1, 1, 1);
+    assert_int_equal(sv_queues_find_name(q, SV_STR("other"), SV_STR("tasks"), &i, &err), SV_ENOENT);
+    memset(longer, 'x', sizeof longer);
+    assert_int_equal(sv_queues_find_name(q, ACCOUNT, (sv_str){longer, sizeof longer}, &i, &err), SV_ENOENT);
+    assert_int_equal(sv_queues_create(q, ACCOUNT, SV_STR("jobs"), &(sv_queues_settings){-1, -1, -1}, &i, &err), SV_OK);
+}
+
 static void what_makes_no_sense_is_refused_by_name(void **state)
 {
     (void)state;
@@ -574,6 +591,7 @@ int main(void)
         T(a_purge_and_a_deletion_leave_nothing),
         T(a_message_is_kept_as_long_as_its_queue_keeps_messages),
         T(batches_end_at_their_bytes),
+        T(a_renamed_queue_is_found_by_its_new_name_only),
         T(what_makes_no_sense_is_refused_by_name),
         T(a_queue_has_one_consumer_with_settings_in_their_ranges),
         T(senders_at_once_lose_nothing_and_each_keeps_its_order),

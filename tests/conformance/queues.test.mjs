@@ -93,8 +93,7 @@ export async function run(test, p) {
 
   await test('wrangler makes, lists and describes queues', async () => {
     config();
-    await wrangler(['queues', 'create', 'jobs']);
-    await wrangler(['queues', 'create', 'dead', '--message-retention-period-secs', '3600', '--delivery-delay-secs', '2']);
+    await Promise.all([wrangler(['queues', 'create', 'jobs']), wrangler(['queues', 'create', 'dead', '--message-retention-period-secs', '3600', '--delivery-delay-secs', '2'])]);
     const listed = await wrangler(['queues', 'list']);
     assert.match(listed, /jobs/);
     assert.match(listed, /dead/);
@@ -104,8 +103,8 @@ export async function run(test, p) {
     await wrangler(['queues', 'update', 'dead', '--delivery-delay-secs', '0']);
     assert.equal((await q_api('GET', `/${dead[0].queue_id}`)).json.result.settings.delivery_delay, 0);
     id = (await q_api('GET', '?name=jobs&page=1')).json.result[0].queue_id;
-    assert.match(await wrangler(['queues', 'info', 'jobs']), new RegExp(id));
-    const again = await p.wrangler(dir, ['queues', 'create', 'jobs']);
+    const [shown, again] = await Promise.all([wrangler(['queues', 'info', 'jobs']), p.wrangler(dir, ['queues', 'create', 'jobs'])]);
+    assert.match(shown, new RegExp(id));
     assert.notEqual(again.code, 0);
     assert.match(again.all, /already taken/);
   });
@@ -245,6 +244,18 @@ export async function run(test, p) {
     await sleep(300);
     await wrangler(['deploy']);
     await until('the message', async () => (await ours.seen()).some((b) => b.messages?.[0].body === 'waited' && b.messages[0].attempts === 1), 15_000);
+  });
+
+  await test('wrangler removes the consumer and adds it again', async () => {
+    await wrangler(['queues', 'consumer', 'remove', 'jobs', 'queue-test']);
+    assert.equal((await q_api('GET', `/${id}`)).json.result.consumers_total_count, 0);
+    await wrangler(['queues', 'consumer', 'add', 'jobs', 'queue-test', '--batch-size', '7', '--batch-timeout', '2', '--message-retries', '4', '--dead-letter-queue', 'dead', '--max-concurrency', '2', '--retry-delay-secs', '9']);
+    const c = (await q_api('GET', `/${id}/consumers`)).json.result[0];
+    assert.deepEqual(c.settings, { batch_size: 7, max_retries: 4, retry_delay: 9, max_wait_time_ms: 2000, max_concurrency: 2 });
+    assert.match(await wrangler(['queues', 'subscription', 'list', 'jobs']), /[Nn]o event subscriptions/);
+    const nobody = await p.wrangler(dir, ['queues', 'consumer', 'add', 'dead', 'nobody']);
+    assert.notEqual(nobody.code, 0);
+    assert.match(nobody.all, /does not exist/);
   });
 
   let pulled;
