@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -276,6 +278,36 @@ static void rubbish_is_refused_with_a_sentence(void **state)
     refused((sv_str){rubbish, sizeof rubbish}, &(sv_audio_opts){.helper = "/nowhere/helper"}, SV_ENOENT, "/nowhere/helper");
 }
 
+static void script(char path[64], const char *text)
+{
+    sv_err err = {0};
+    snprintf(path, 64, "/tmp/audio-test-XXXXXX");
+    int fd = mkstemp(path);
+    assert_true(fd >= 0 && fchmod(fd, 0700) == 0);
+    assert_int_equal(sv_write_all(fd, text, strlen(text), &err), SV_OK);
+    close(fd);
+}
+
+/* Whatever happens to the decoder, the caller gets a sentence. */
+static void a_decoder_that_fails_is_a_refusal(void **state)
+{
+    static const struct { const char *script; sv_rc rc; const char *words; } all[] = {
+        {"#!/bin/sh\nkill -SEGV $$\n", SV_EFORMAT, "ended with signal 11"},
+        {"#!/bin/sh\nexit 7\n", SV_EFORMAT, "ended with status 7"},
+        {"#!/bin/sh\necho no cage >&2\nexit 2\n", SV_EIO, "no cage"},
+        {"#!/bin/sh\nexec sleep 60\n", SV_ETIMEDOUT, "longer to decode than it may"},
+        {"#!/bin/sh\nprintf '\\200\\076\\0\\0'\nexec cat /dev/zero\n", SV_ELIMIT, "longer than 3 seconds"}, /* endless samples of 16 kHz */
+        {"#!/bin/sh\nprintf '\\1\\0\\0\\0aaaa'\nsleep 60\n", SV_EFORMAT, "1 samples a second"},
+    };
+    (void)state;
+    for (size_t i = 0; i < SV_LEN(all); i++) {
+        char path[64];
+        script(path, all[i].script);
+        refused(SV_STR("not a sound"), &(sv_audio_opts){.helper = path, .timeout_ms = i == 3 ? 200 : 30000, .max_seconds = 3}, all[i].rc, all[i].words);
+        unlink(path);
+    }
+}
+
 static char *shared(const char *name)
 {
     const char *data = getenv("SV_SHARED_DATA");
@@ -400,6 +432,7 @@ int main(void)
         cmocka_unit_test(sound_of_ten_hours_is_refused_before_it_is_read),
         cmocka_unit_test(a_canceled_read_ends),
         cmocka_unit_test(rubbish_is_refused_with_a_sentence),
+        cmocka_unit_test(a_decoder_that_fails_is_a_refusal),
         cmocka_unit_test(a_wav_is_what_another_decoder_makes_of_it),
         cmocka_unit_test(flac_and_mp3_are_the_same_sound),
         cmocka_unit_test(opus_and_m4a_are_read_and_their_parts_too),

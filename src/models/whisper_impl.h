@@ -40,6 +40,9 @@ struct sv_whisper {
     size_t n_copies, n_tensors;
 };
 
+/* Of a published model, by its sizes; NULL: none has these. */
+const wsp_head *wsp_known_heads(const sv_whisper_info *info, int32_t *n);
+
 /* --- whisper.cpp's files ------------------------------------------------------------------------------------------- */
 
 /* 0 u32 "ggml"; 4 eleven i32; the mel filters; the vocabulary; then tensors to the end. Everything is borrowed from the bytes. */

@@ -478,9 +478,44 @@ static void add_list(const sv_whisper *m, wsp_ids *ids, const json_t *list)
             add_id(ids, json_integer_value(v), m->info.n_vocab);
 }
 
+enum { MAX_KNOWN = 20 };
+/* The heads that OpenAI found to follow the sound (its whisper/__init__.py), for files that do not say them. v1 and v2 of large cannot be told apart. */
+static const struct { int32_t n_layer, n_head, n_vocab, n; wsp_head heads[MAX_KNOWN]; } known_heads[] = {
+    {4, 6, 51864, 8, {{1, 0}, {2, 0}, {2, 5}, {3, 0}, {3, 1}, {3, 2}, {3, 3}, {3, 4}}}, /* tiny.en */
+    {4, 6, 51865, 6, {{2, 2}, {3, 0}, {3, 2}, {3, 3}, {3, 4}, {3, 5}}}, /* tiny */
+    {6, 8, 51864, 5, {{3, 3}, {4, 7}, {5, 1}, {5, 5}, {5, 7}}}, /* base.en */
+    {6, 8, 51865, 8, {{3, 1}, {4, 2}, {4, 3}, {4, 7}, {5, 1}, {5, 2}, {5, 4}, {5, 6}}}, /* base */
+    {12, 12, 51864, 19, {{6, 6}, {7, 0}, {7, 3}, {7, 8}, {8, 2}, {8, 5}, {8, 7}, {9, 0}, {9, 4}, {9, 8}, {9, 10}, {10, 0}, {10, 1}, {10, 2},
+      {10, 3}, {10, 6}, {10, 11}, {11, 2}, {11, 4}}}, /* small.en */
+    {12, 12, 51865, 10, {{5, 3}, {5, 9}, {8, 0}, {8, 4}, {8, 7}, {8, 8}, {9, 0}, {9, 7}, {9, 9}, {10, 5}}}, /* small */
+    {24, 16, 51864, 18, {{11, 4}, {14, 1}, {14, 12}, {14, 14}, {15, 4}, {16, 0}, {16, 4}, {16, 9}, {17, 12}, {17, 14}, {18, 7}, {18, 10},
+      {18, 15}, {20, 0}, {20, 3}, {20, 9}, {20, 14}, {21, 12}}}, /* medium.en */
+    {24, 16, 51865, 6, {{13, 15}, {15, 4}, {15, 15}, {16, 1}, {20, 0}, {23, 4}}}, /* medium */
+    {32, 20, 51866, 10, {{7, 0}, {10, 17}, {12, 18}, {13, 12}, {16, 1}, {17, 14}, {19, 11}, {21, 4}, {24, 1}, {25, 6}}}, /* large-v3 */
+    {4, 20, 51866, 6, {{2, 4}, {2, 11}, {3, 3}, {3, 6}, {3, 11}, {3, 14}}}, /* large-v3-turbo */
+};
+
+const wsp_head *wsp_known_heads(const sv_whisper_info *info, int32_t *n)
+{
+    for (size_t i = 0; i < SV_LEN(known_heads); i++)
+        if (known_heads[i].n_layer == info->n_text_layer && known_heads[i].n_head == info->n_text_head && known_heads[i].n_vocab == info->n_vocab) {
+            *n = known_heads[i].n;
+            return known_heads[i].heads;
+        }
+    return NULL;
+}
+
 /* Where nothing says which heads follow the sound: all of the second half of the layers. */
 static void default_heads(sv_whisper *m)
 {
+    int32_t n_known = 0;
+    const wsp_head *known = wsp_known_heads(&m->info, &n_known);
+    if (known) {
+        m->align = sv_xcalloc((size_t)n_known, sizeof *m->align);
+        memcpy(m->align, known, (size_t)n_known * sizeof *m->align);
+        m->n_align = n_known;
+        return;
+    }
     int32_t from = m->info.n_text_layer / 2, n = (m->info.n_text_layer - from) * m->info.n_text_head;
     m->align = sv_xcalloc((size_t)n, sizeof *m->align);
     for (int32_t i = 0; i < n; i++)

@@ -323,6 +323,26 @@ static void the_vocabulary_of_a_file_is_the_one_of_hugging_face(void **state)
     assert_true(n_checked > 20);
 }
 
+static void heads_of_published_models_are_known_by_their_sizes(void **state)
+{
+    static const sv_whisper_info sizes[] = {
+        {.n_text_layer = 4, .n_text_head = 6, .n_vocab = 51864}, {.n_text_layer = 4, .n_text_head = 6, .n_vocab = 51865},
+        {.n_text_layer = 6, .n_text_head = 8, .n_vocab = 51865}, {.n_text_layer = 12, .n_text_head = 12, .n_vocab = 51864},
+        {.n_text_layer = 24, .n_text_head = 16, .n_vocab = 51865}, {.n_text_layer = 32, .n_text_head = 20, .n_vocab = 51866},
+        {.n_text_layer = 4, .n_text_head = 20, .n_vocab = 51866}};
+    int32_t n = 0;
+    (void)state;
+    for (size_t i = 0; i < SV_LEN(sizes); i++) {
+        const wsp_head *h = wsp_known_heads(&sizes[i], &n);
+        assert_true(h && n >= 5);
+        for (int32_t k = 0; k < n; k++) {
+            assert_in_range(h[k].layer, 1, sizes[i].n_text_layer - 1);
+            assert_in_range(h[k].head, 0, sizes[i].n_text_head - 1);
+        }
+    }
+    assert_null(wsp_known_heads(&(sv_whisper_info){.n_text_layer = 32, .n_text_head = 20, .n_vocab = 51865}, &n)); /* large v1 or v2 */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -331,6 +351,7 @@ int main(void)
         cmocka_unit_test(what_is_no_speech_is_found_without_a_list),
         cmocka_unit_test(languages_are_found_by_code_and_name),
         cmocka_unit_test(broken_files_are_refused_by_name),
+        cmocka_unit_test(heads_of_published_models_are_known_by_their_sizes),
         cmocka_unit_test(real_heads_parse_and_their_tensors_are_missed),
         cmocka_unit_test(the_vocabulary_of_a_file_is_the_one_of_hugging_face),
     };
