@@ -1,14 +1,15 @@
-// examples/ingest: a file arrives, its notification reaches the queue, the Worker reads it, a model answers, the result is kept. Deployed as it is; then the
+// examples/ingest: a file arrives by S3, its notification reaches the queue, the Worker reads it, a model answers, the result is kept. Deployed as it is; then the
 // processes are killed at each stage, and every file that was acknowledged has its result all the same.
 import assert from 'node:assert/strict';
 import crypto from 'node:crypto';
 import path from 'node:path';
+import { PutObjectCommand, S3Client } from '@aws-sdk/client-s3';
 import { Platform, command, root, sleep, until } from '../harness.mjs';
 
 const example = path.join(root, 'examples/ingest');
 
 export async function run(test) {
-  let p;
+  let p, s3;
   const api = (method, target, body) => p.api(method, `/accounts/:account${target}`, body);
   const result = async (key) => { const r = await p.worker('ingest', `/results/${key}`, { limit_ms: 10_000 }); return r.status === 200 ? r.json() : (await r.text(), null); };
   const backlog = async (queue) => (await api('GET', `/queues?name=${queue}`)).json.result[0].queue_id;
@@ -16,7 +17,7 @@ export async function run(test) {
   // A file of its own for each key: acknowledged when this returns.
   const put = async (key) => {
     const text = `Please tell me about ${key}.`;
-    await until(`${key} to be taken`, async () => (await api('PUT', `/r2/buckets/ingest-inbox/objects/${key}`, text).catch(() => ({}))).status === 200, 20_000);
+    await until(`${key} to be taken`, () => s3.send(new PutObjectCommand({ Bucket: 'ingest-inbox', Key: key, Body: text })).catch(() => null), 30_000);
     return { key, etag: crypto.createHash('md5').update(text).digest('hex'), size: text.length };
   };
   const whole = async (files) => {
@@ -40,6 +41,8 @@ export async function run(test) {
       const r = await p.wrangler(example, ['deploy']);
       assert.equal(r.code, 0, r.all);
     }
+    s3 = new S3Client({ region: 'auto', endpoint: `http://127.0.0.1:${p.port}/s3/${p.account}`, forcePathStyle: true, credentials: {
+      accessKeyId: (await p.api('GET', '/user/tokens/verify')).json.result.id, secretAccessKey: crypto.createHash('sha256').update(p.token).digest('hex') } });
   })) return;
 
   await test('a file that arrives has its result, and one that is replaced has a new one', async () => {
