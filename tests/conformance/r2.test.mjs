@@ -186,5 +186,110 @@ export async function run(test, p) {
     });
   await mf?.dispose();
 
+  await test('wrangler puts, gets and deletes objects', async () => {
+    fs.writeFileSync(path.join(dir, 'v.bin'), Buffer.from([1, 2, 0, 255]));
+    await wrangler(['object', 'put', 'conformance/w/k 1.bin', '--file', 'v.bin', '--remote', '--content-type', 'a/b', '--cache-control', 'no-store']);
+    await wrangler(['object', 'get', 'conformance/w/k 1.bin', '--file', 'got.bin', '--remote']);
+    assert.deepEqual([...fs.readFileSync(path.join(dir, 'got.bin'))], [1, 2, 0, 255]);
+    const [seen] = await ours([['head', 'w/k 1.bin']]);
+    assert.deepEqual([seen.size, seen.httpMetadata], [4, { contentType: 'a/b', cacheControl: 'no-store' }]);
+    write_files(dir, { 'bulk.json': ['one', 'two', 'three'].map((key) => ({ key: `bulk/${key}`, file: 'v.bin' })) });
+    await wrangler(['bulk', 'put', 'conformance', '--filename', 'bulk.json', '--remote']);
+    assert.deepEqual((await ours([['list', { prefix: 'bulk/' }]]))[0].objects.map((o) => o.key), ['bulk/one', 'bulk/three', 'bulk/two']);
+    await wrangler(['object', 'delete', 'conformance/w/k 1.bin', '--remote']);
+    const none = await p.wrangler(dir, ['r2', 'object', 'get', 'conformance/w/k 1.bin', '--file', 'x', '--remote']);
+    assert.notEqual(none.code, 0);
+    assert.match(none.all, /key does not exist/);
+  });
+
+  await test('wrangler sets CORS, lifecycle and locks, and what makes no sense here is refused with a sentence', async () => {
+    write_files(dir, { 'cors.json': { rules: [{ allowed: { origins: ['https://a.example'], methods: ['GET'] }, maxAgeSeconds: 60 }] } });
+    await wrangler(['bucket', 'cors', 'set', 'archive', '--file', 'cors.json', '-y']);
+    assert.match((await wrangler(['bucket', 'cors', 'list', 'archive'])).out, /https:\/\/a\.example/);
+    await wrangler(['bucket', 'cors', 'delete', 'archive', '-y']);
+    assert.equal((await r2_api('GET', '/archive/cors')).json.errors[0].code, 10059);
+    assert.match((await wrangler(['bucket', 'lifecycle', 'list', 'archive'])).out, /Default Multipart Abort Rule/);
+    await wrangler(['bucket', 'lifecycle', 'add', 'archive', 'tmp', 'tmp/', '--expire-days', '3', '-y']);
+    assert.match((await wrangler(['bucket', 'lifecycle', 'list', 'archive'])).out, /tmp[\s\S]*Expire objects after 3 days/);
+    await wrangler(['bucket', 'lock', 'add', 'archive', 'keep', 'keep/', '--retention-days', '1', '-y']);
+    assert.match((await wrangler(['bucket', 'lock', 'list', 'archive'])).out, /keep\//);
+    assert.equal((await r2_api('PUT', '/archive/objects/keep/a', 'x')).status, 200);
+    for (const method of ['PUT', 'DELETE']) assert.deepEqual([method, (await r2_api(method, '/archive/objects/keep/a', method === 'PUT' ? 'y' : undefined)).json.errors[0].code], [method, 10069]);
+    assert.equal((await r2_api('PUT', '/archive/lock', { rules: [] })).status, 200);
+    assert.equal((await r2_api('DELETE', '/archive/objects/keep/a')).status, 200);
+    assert.match((await wrangler(['bucket', 'dev-url', 'get', 'archive'])).out, /disabled|not enabled/i);
+    const url = await p.wrangler(dir, ['r2', 'bucket', 'dev-url', 'enable', 'archive', '-y']);
+    assert.match(url.all, /this server has no r2\.dev[\s\S]*presigned URL/);
+    assert.match((await p.wrangler(dir, ['r2', 'bucket', 'sippy', 'disable', 'archive'])).all, /./);
+  });
+
+  await test('events reach a queue: wrangler makes the rules, a consumer pulls the messages', async () => {
+    const q = await p.wrangler(dir, ['queues', 'create', 'r2-events']);
+    assert.equal(q.code, 0, q.all);
+    await wrangler(['bucket', 'notification', 'create', 'archive', '--queue', 'r2-events', '--event-type', 'object-create', 'object-delete', '--prefix', 'in/', '--suffix', '.txt']);
+    const id = (await p.api('GET', '/accounts/:account/queues?name=r2-events')).json.result[0].queue_id;
+    assert.match((await wrangler(['bucket', 'notification', 'list', 'archive'])).out, /r2-events[\s\S]*in\/[\s\S]*\.txt/);
+    assert.equal((await p.api('POST', `/accounts/:account/queues/${id}/consumers`, { type: 'http_pull', settings: {} })).status, 200);
+    for (const [method, key] of [['PUT', 'in/a.txt'], ['PUT', 'in/b.bin'], ['PUT', 'out/c.txt'], ['DELETE', 'in/a.txt']]) assert.equal((await r2_api(method, `/archive/objects/${key}`, method === 'PUT' ? 'hello' : undefined)).status, 200);
+    const heard = [];
+    await until('both events', async () => {
+      const r = await p.api('POST', `/accounts/:account/queues/${id}/messages/pull`, { batch_size: 10, visibility_timeout_ms: 60_000 });
+      heard.push(...r.json.result.messages.map((m) => JSON.parse(Buffer.from(m.body, 'base64').toString())));
+      return heard.length >= 2;
+    });
+    assert.deepEqual(heard.map(({ eventTime, ...m }) => [Math.abs(new Date(eventTime) - Date.now()) < 60_000, m]), [
+      [true, { account: p.account, action: 'PutObject', bucket: 'archive', object: { key: 'in/a.txt', size: 5, eTag: hello.md5 } }],
+      [true, { account: p.account, action: 'DeleteObject', bucket: 'archive', object: { key: 'in/a.txt' } }]]);
+    await wrangler(['bucket', 'notification', 'delete', 'archive', '--queue', 'r2-events']);
+    assert.equal((await p.api('GET', '/accounts/:account/event_notifications/r2/archive/configuration')).json.errors[0].code, 11015);
+  });
+
+  await test('the SDK does the same', async () => {
+    const at = { ...where, bucket_name: 'of-the-sdk' };
+    const b = client.r2.buckets;
+    await b.create({ ...where, name: 'of-the-sdk' });
+    assert.equal((await b.get('of-the-sdk', where)).name, 'of-the-sdk');
+    assert.ok((await b.list(where)).buckets.some((x) => x.name === 'of-the-sdk'));
+    const put = await b.objects.upload('s/k 1', 'value', at);
+    assert.deepEqual([put.key, put.size], ['s/k 1', '5']);
+    const got = await b.objects.get('s/k 1', at);
+    assert.deepEqual([await got.text(), got.headers.get('etag')], ['value', `"${put.etag}"`]);
+    for (let i = 0; i < 25; i++) await b.objects.upload(`n/${String(i).padStart(2, '0')}`, 'x', at);
+    const keys = [];
+    for await (const o of b.objects.list('of-the-sdk', { ...where, prefix: 'n/', per_page: 10 })) keys.push(o.key);
+    assert.equal(keys.length, 25);
+    await assert.rejects(b.delete('of-the-sdk', where), (e) => e.errors[0].code === 10008);
+    for (const k of [...keys, 's/k 1']) await b.objects.delete(k, at);
+    await b.delete('of-the-sdk', where);
+    await assert.rejects(b.get('of-the-sdk', where), (e) => e instanceof Cloudflare.NotFoundError && e.errors[0].code === 10006);
+    await assert.rejects(b.objects.get('none', { ...where, bucket_name: 'archive' }), (e) => e instanceof Cloudflare.NotFoundError && e.errors[0].code === 10007);
+  });
+
+  await test('large bodies pass with flat memory', async () => {
+    const rss = () => Number(/VmRSS:\s+(\d+)/.exec(fs.readFileSync(`/proc/${p.processes('daemon')[0].pid}/status`, 'utf8'))[1]);
+    const n = 64 << 20;
+    await r2_api('PUT', '/archive/objects/warm', new Uint8Array(1 << 20));
+    const before = rss();
+    await Promise.all([1, 2, 3].map((i) => r2_api('PUT', `/archive/objects/large-${i}`, new Uint8Array(n))));
+    const [got] = await ours([['put', 'large', { $: 'long', n: 30 << 20 }]]);
+    assert.equal(got.size, 30 << 20);
+    assert.ok(rss() - before < 40_000, `${rss() - before} KiB more`);
+    for (const i of [1, 2, 3]) await r2_api('DELETE', `/archive/objects/large-${i}`);
+  });
+
+  await test('what no client should send is refused with its number', async () => {
+    const cases = [
+      ['GET', '/conformance/objects?per_page=0', undefined, 400, 10022], ['GET', '/conformance/objects?per_page=1001', undefined, 400, 10022], ['GET', '/conformance/objects?cursor=AAAA', undefined, 400, 10029],
+      ['PUT', `/conformance/objects/${'k'.repeat(1025)}`, 'x', 400, 10020], ['PUT', '/conformance/objects/%ff', 'x', 400, 10020], ['PUT', '/conformance/objects/a%00b', 'x', 400, 10020], ['PUT', '/conformance/objects/%zz', 'x', 400, 10020],
+      ['GET', '/conformance/objects/none', undefined, 404, 10007], ['GET', '/nobody/objects/k', undefined, 404, 10006], ['PUT', '/nobody/objects/k', 'x', 404, 10006], ['DELETE', '/nobody', undefined, 404, 10006],
+      ['POST', '', { name: 'Up' }, 400, 10005], ['POST', '', '{', 400, 10040], ['POST', '', { name: 'archive' }, 409, 10004], ['POST', '', { name: 'other', storageClass: 'Cold' }, 400, 10029], ['DELETE', '/conformance', undefined, 409, 10008],
+      ['PUT', '/archive/lifecycle', { rules: [{ id: 'x', enabled: true, deleteObjectsTransition: { condition: { type: 'Age' } } }] }, 400, 10029], ['PUT', '/archive/cors', { rules: [{}] }, 400, 10029],
+    ];
+    for (const [method, target, body, status, code] of cases) {
+      const r = await r2_api(method, target, body);
+      assert.deepEqual([r.status, r.json?.errors?.[0]?.code], [status, code], `${method} ${target.slice(0, 80)}: ${r.text.slice(0, 300)}`);
+    }
+  });
+
   fs.rmSync(dir, { recursive: true, force: true });
 }

@@ -2,11 +2,12 @@
 // client should send, by hand
 import assert from 'node:assert/strict';
 import crypto from 'node:crypto';
-
+import fs from 'node:fs';
+import http from 'node:http';
 import { Readable } from 'node:stream';
 import * as s3 from '@aws-sdk/client-s3';
 import { getSignedUrl } from '@aws-sdk/s3-request-presigner';
-import { request } from '../harness.mjs';
+import { request, until } from '../harness.mjs';
 
 const MIN = 5 << 20;
 const hex = (b) => crypto.createHash('sha256').update(b).digest('hex');
@@ -274,4 +275,90 @@ export async function run(test, p) {
     await refused(send('PutObjectTagging', { Bucket, Key: 'r', Tagging: { TagSet: [] } }), 'NotImplemented', 501);
   });
 
+  const host = `127.0.0.1:${p.port}`;
+  // A request by hand; opts.change spoils it after it was signed.
+  const raw = async ({ method = 'PUT', Key = 'raw', query = '', body, change = (h) => h, ...opts }) => {
+    const path = `/s3/${p.account}/${Bucket}/${Key}`;
+    const signed = sign({ method, path, query, id: key.accessKeyId, secret: key.secretAccessKey, host, ...opts });
+    const made = typeof body === 'function' ? body(signed) : body;
+    const r = await request({ port: p.port, method, path: path + (query ? `?${query}` : ''), host, headers: change({ ...signed.headers, ...(made === undefined ? {} : { 'content-length': Buffer.byteLength(made) }) }), body: made });
+    const answer = await r.text();
+    return [r.status, /<Code>(\w+)/.exec(answer)?.[1]];
+  };
+
+  await test('S3: wrong signatures, keys, times and hashes', async () => {
+    assert.deepEqual(await raw({ body: 'good' }), [200, undefined]);
+    assert.deepEqual(await raw({ body: 'x', secret: hex('wrong') }), [403, 'SignatureDoesNotMatch']);
+    assert.deepEqual(await raw({ body: 'x', id: '0'.repeat(32) }), [403, 'InvalidAccessKeyId']);
+    assert.deepEqual(await raw({ body: 'x', at: new Date(Date.now() - 16 * 60_000) }), [403, 'RequestTimeTooSkewed']);
+    assert.deepEqual(await raw({ body: 'x', at: new Date(Date.now() + 16 * 60_000) }), [403, 'RequestTimeTooSkewed']);
+    assert.deepEqual(await raw({ body: 'x', change: ({ authorization, ...h }) => h }), [403, 'AccessDenied']);
+    assert.deepEqual(await raw({ body: 'x', change: (h) => ({ ...h, authorization: 'AWS4-HMAC-SHA256 nonsense' }) }), [400, 'AuthorizationHeaderMalformed']);
+    assert.deepEqual(await raw({ body: 'x', change: (h) => ({ ...h, 'x-amz-date': '20200101T000000Z' }) }), [400, 'AuthorizationHeaderMalformed']);
+    assert.deepEqual(await raw({ body: 'another', payload: hex('body') }), [400, 'XAmzContentSHA256Mismatch']);
+    assert.deepEqual(await raw({ body: 'x', payload: 'STREAMING-NONSENSE' }), [501, 'NotImplemented']);
+    assert.deepEqual(await raw({ body: 'x', headers: { 'content-md5': md5('y').toString('base64') } }), [400, 'BadDigest']);
+    assert.deepEqual(await raw({ body: 'x', headers: { 'content-md5': 'short' } }), [400, 'InvalidDigest']);
+    assert.deepEqual(await raw({ body: 'x', headers: { 'x-amz-checksum-crc32': 'AAAAAA==' } }), [400, 'BadDigest']);
+    assert.deepEqual(await raw({ body: 'x', headers: { 'x-amz-checksum-crc32': 'AA==' } }), [400, 'InvalidDigest']);
+    assert.deepEqual(await raw({ body: 'x', headers: { 'x-amz-tagging': 'a=b' } }), [501, 'NotImplemented']);
+    assert.deepEqual(await raw({ method: 'GET', Key: '%ff' }), [400, 'InvalidObjectName']);
+    assert.deepEqual(await raw({ method: 'GET', Key: 'a%00b' }), [400, 'InvalidObjectName']);
+    assert.equal(await text(await send('GetObject', { Bucket, Key: 'raw' })), 'good'); // nothing of all that was stored
+    const other = await request({ port: p.port, path: `/s3/${'f'.repeat(32)}/`, host, headers: sign({ path: `/s3/${'f'.repeat(32)}/`, id: key.accessKeyId, secret: key.secretAccessKey, host }).headers });
+    assert.deepEqual([other.status, /<Code>(\w+)/.exec(await other.text())[1]], [403, 'AccessDenied']);
+  });
+
+  await test('S3: chunks, signed and not, whole and lying', async () => {
+    const STREAM = 'STREAMING-AWS4-HMAC-SHA256-PAYLOAD', UNSIGNED = 'STREAMING-UNSIGNED-PAYLOAD-TRAILER';
+    const chunked = (list, spoil = (b) => b) => (s) => {
+      let before = s.signature, out = '';
+      for (const chunk of [...list, '']) {
+        before = s.mac(s.key, ['AWS4-HMAC-SHA256-PAYLOAD', s.date, s.scope, before, hex(''), hex(chunk)].join('\n')).toString('hex');
+        out += `${chunk.length.toString(16)};chunk-signature=${before}\r\n${chunk}\r\n`;
+      }
+      return spoil(out);
+    };
+    const n = (x) => ({ 'x-amz-decoded-content-length': String(x), 'content-encoding': 'aws-chunked' });
+    const big = 'y'.repeat(100_000);
+    assert.deepEqual(await raw({ payload: STREAM, headers: n(100_010), body: chunked([big, '0123456789']) }), [200, undefined]);
+    assert.equal(await text(await send('GetObject', { Bucket, Key: 'raw' })), `${big}0123456789`);
+    assert.deepEqual(await raw({ payload: STREAM, headers: n(10), body: chunked(['0123456789'], (b) => b.replace('0123456789', '0123456780')) }), [403, 'SignatureDoesNotMatch']);
+    assert.deepEqual(await raw({ payload: STREAM, headers: n(20), body: chunked(['0123456789', '0123456789'], (b) => b.split('\r\n').slice(2).join('\r\n')) }), [403, 'SignatureDoesNotMatch']);
+    assert.deepEqual(await raw({ payload: STREAM, headers: n(11), body: chunked(['0123456789']) }), [400, 'IncompleteBody']);
+    assert.deepEqual(await raw({ payload: STREAM, headers: n(9), body: chunked(['0123456789']) }), [400, 'IncompleteBody']);
+    const t = { ...n(5), 'x-amz-trailer': 'x-amz-checksum-crc32' };
+    assert.deepEqual(await raw({ payload: UNSIGNED, headers: t, body: '5\r\nhello\r\n0\r\nx-amz-checksum-crc32:NhCmhg==\r\n\r\n' }), [200, undefined]);
+    assert.deepEqual(await raw({ payload: UNSIGNED, headers: t, body: '5\r\nhallo\r\n0\r\nx-amz-checksum-crc32:NhCmhg==\r\n\r\n' }), [400, 'BadDigest']);
+    assert.deepEqual(await raw({ payload: UNSIGNED, headers: t, body: '5\r\nhello\r\n0\r\n\r\n' }), [400, 'MalformedTrailerError']);
+    for (const body of ['6\r\nhello\r\n0\r\n\r\n', 'zz\r\n', 'ffffffffffffffff\r\nhello', '5\r\nhello\r\n', '']) assert.deepEqual(await raw({ payload: UNSIGNED, headers: n(5), body }), [400, 'IncompleteBody'], JSON.stringify(body));
+    assert.equal(await text(await send('GetObject', { Bucket, Key: 'raw' })), 'hello');
+    for (const body of ['', '<', '<Delete/>', '<!DOCTYPE x [<!ENTITY a "b">]><Delete><Object><Key>&a;</Key></Object></Delete>', `<Delete>${'<Object><Key>k</Key></Object>'.repeat(1001)}</Delete>`])
+      assert.deepEqual(await raw({ method: 'POST', Key: '', query: 'delete=', body }), [400, 'MalformedXML'], body.slice(0, 60));
+  });
+
+  await test('S3: an upload that stops half-way leaves nothing, a thousand open ones cost no memory', async () => {
+    const path = `/s3/${p.account}/${Bucket}/half`;
+    const { headers } = sign({ method: 'PUT', path, id: key.accessKeyId, secret: key.secretAccessKey, host });
+    const r = http.request({ host: '127.0.0.1', port: p.port, method: 'PUT', path, headers: { ...headers, 'content-length': 1_000_000 } });
+    r.on('error', () => {});
+    r.write(Buffer.alloc(500_000));
+    const folder = `${p.data}/r2/big`;
+    const files = () => fs.readdirSync(folder).length;
+    const before = files();
+    await until('its file', () => files() > before || before);
+    r.destroy();
+    await refused(send('GetObject', { Bucket, Key: 'half' }), 'NoSuchKey', 404);
+    const rss = () => Number(/VmRSS:\s+(\d+)/.exec(fs.readFileSync(`/proc/${p.processes('daemon')[0].pid}/status`, 'utf8'))[1]);
+    const was = rss();
+    for (let i = 0; i < 1000; i += 50) await Promise.all(Array.from({ length: 50 }, (_, k) => send('CreateMultipartUpload', { Bucket, Key: `open/${i + k}` })));
+    assert.ok(rss() - was < 20_000, `${rss() - was} KiB more`);
+    const all = [];
+    for (let at = {}, page; ; at = { KeyMarker: page.NextKeyMarker, UploadIdMarker: page.NextUploadIdMarker }) {
+      page = await send('ListMultipartUploads', { Bucket, MaxUploads: 300, Prefix: 'open/', ...at });
+      all.push(...page.Uploads);
+      if (!page.IsTruncated) break;
+    }
+    assert.equal(new Set(all.map((u) => u.UploadId)).size, 1000);
+  });
 }
