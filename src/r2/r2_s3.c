@@ -309,7 +309,8 @@ static sv_rc authenticate(sv_r2_call *c, sv_req *r)
     if (sv_accounts_s3_key(c->h->accounts, sv_str_of(s->auth.key_id), &k, &why) != SV_OK)
         return sv_r2_fail(err, SV_S3_NO_ACCESS_KEY);
     sv_rc rc = sv_sigv4_verify(&s->auth, &sr, k.secret, sv_now_ms() / 1000, s->key, err);
-    if (rc == SV_OK && !sv_str_is(c->account, k.who.account_id))
+    sv_str owner = sv_req_header(r, "x-amz-expected-bucket-owner");
+    if (rc == SV_OK && (!sv_str_is(c->account, k.who.account_id) || (owner.n && !sv_str_is(owner, k.who.account_id))))
         rc = sv_r2_fail(err, SV_R2_ACCESS_DENIED);
     explicit_bzero(&k, sizeof k);
     return rc;
@@ -341,7 +342,10 @@ static void answer_preflight(sv_req *r, sv_r2_call *c)
     int64_t age = 0;
     sv_err why = {0};
     if (!rule) {
-        sv_r2_fail(&c->err, SV_S3_NO_CORS_MATCH);
+        if (!ask.origin.n || !ask.method.n)
+            sv_r2_failf(&c->err, SV_S3_INVALID_REQUEST, "Insufficient information. Origin and Access-Control-Request-Method request headers needed.");
+        else
+            sv_r2_fail(&c->err, SV_S3_NO_CORS_MATCH);
         sv_s3_fail(r, c);
         return;
     }

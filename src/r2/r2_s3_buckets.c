@@ -187,7 +187,10 @@ static void list_work(void *arg)
     sv_buf_init(&next, 4096);
     sv_s3_begin_xml(c, "ListBucketResult");
     sv_xml_element(&c->answer, "Name", c->bucket);
-    sv_s3_add_name(c, "Prefix", s->list.prefix.p ? s->list.prefix : SV_STR(""));
+    if (s->v2)
+        sv_s3_add_name(c, "Prefix", s->list.prefix.p ? s->list.prefix : SV_STR(""));
+    else /* which clients do not decode in version 1 */
+        sv_xml_element(&c->answer, "Prefix", s->list.prefix.p ? s->list.prefix : SV_STR(""));
     sv_buf_addf(&c->answer, "<MaxKeys>%lld</MaxKeys>", (long long)s->list.limit);
     if (s->list.delimiter.n)
         sv_s3_add_name(c, "Delimiter", s->list.delimiter);
@@ -195,7 +198,7 @@ static void list_work(void *arg)
         sv_buf_adds(&c->answer, "<EncodingType>url</EncodingType>");
     if (s->v2 && s->list.start_after.n)
         sv_s3_add_name(c, "StartAfter", s->list.start_after);
-    if (s->v2 && s->list.cursor.n)
+    if (s->v2 && s->list.cursor.p) /* an empty one is the first page */
         sv_xml_element(&c->answer, "ContinuationToken", s->list.cursor);
     if (!s->v2)
         sv_s3_add_name(c, "Marker", s->list.start_after.p ? s->list.start_after : SV_STR(""));
@@ -241,8 +244,6 @@ static void list(sv_r2_call *c, sv_req *r)
                            .start_after = sv_r2_call_copy(c, sv_s3_query(r, s->v2 ? "start-after" : "marker"))};
     if (s->v2)
         s->list.cursor = sv_r2_call_copy(c, sv_s3_query(r, "continuation-token"));
-    if (s->v2 && s->list.cursor.p && !s->list.cursor.n && !c->err.code)
-        sv_r2_failf(&c->err, SV_R2_BAD_ARGUMENT, "The continuation token provided is incorrect");
     read_limit(c, r, "max-keys", &s->list.limit);
     read_encoding(c, r);
     sv_r2_call_work(c, r, list_work, sv_s3_xml);
