@@ -235,7 +235,7 @@ void sv_tok_vocab_pieces(sv_tokenizer *t)
 
 void sv_tok_mark_eog(sv_tokenizer *t, int32_t id)
 {
-    if (id >= 0)
+    if (id >= 0 && id < t->n_vocab)
         t->eog[id / 64] |= 1ull << (id % 64);
 }
 

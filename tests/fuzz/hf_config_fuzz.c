@@ -18,10 +18,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n);
 #define REFERENCE SV_SOURCE_ROOT "/tests/reference/"
 
 /* Links to the reference's files; config.json leads to what the fuzzer wrote last. */
-typedef struct model { const char *type, *from; char folder[64]; } model;
+typedef struct model { const char *type, *from; int width; char folder[64]; } model; /* width: of two of one type */
 static model models[] = {
     {.type = "qwen2", .from = REFERENCE "qwen2"}, {.type = "qwen3", .from = REFERENCE "qwen3"}, {.type = "llama", .from = REFERENCE "llama3"},
     {.type = "mistral", .from = REFERENCE "mistral"}, {.type = "gpt2", .from = REFERENCE "gpt2"},
+    {.type = "ministral", .from = REFERENCE "ministral"}, {.type = "llama", .from = REFERENCE "llama-bias", .width = 32},
+    {.type = "qwen2", .from = REFERENCE "qwen2-window", .width = 32}, {.type = "qwen3", .from = REFERENCE "qwen3-bias", .width = 32},
+    {.type = "gpt2", .from = REFERENCE "gpt2-gelu", .width = 32},
     {.type = "bert", .from = REFERENCE "encoders/bert-classifier"}, {.type = "distilbert", .from = REFERENCE "encoders/distilbert"},
     {.type = "xlm-roberta", .from = REFERENCE "encoders/xlm-roberta-reranker"},
 };
@@ -56,10 +59,12 @@ static const model *model_for(sv_str config)
     SV_AUTO(sv_json_decrefp) json_t *json = NULL;
     sv_err err = {0};
     const char *type = sv_json_parse(&json, config, &err) == SV_OK ? sv_json_cstr(json, "model_type") : NULL;
+    json_int_t width = json_integer_value(json_object_get(json, "hidden_size")) + json_integer_value(json_object_get(json, "n_embd"));
+    const model *found = &models[0];
     for (size_t i = 0; type && i < SV_LEN(models); i++)
-        if (strcmp(type, models[i].type) == 0)
-            return &models[i];
-    return &models[0];
+        if (strcmp(type, models[i].type) == 0 && (models[i].width == 0 || models[i].width == width))
+            found = &models[i];
+    return found;
 }
 
 static void run_llm(const sv_llm *m, sv_pool *pool)
