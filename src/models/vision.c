@@ -117,20 +117,16 @@ static sv_rc read_labels(sv_vision *v, const json_t *c, sv_err *err)
 
 bool vis_has(const sv_vision *v, const char *name) { return sv_safetensors_tensor(v->files, name) != NULL; }
 
-/* Shapes as the files have them, the slowest first; -1 ends. */
+/* Shapes as the files have them, the slowest first. */
 static sv_rc find(const sv_vision *v, const char *name, const int64_t shape[4], const sv_tensor **out, sv_err *err)
 {
     const sv_tensor *t = sv_safetensors_tensor(v->files, name);
-    int64_t want = 1, have = 1;
     if (!t)
         return sv_fail(err, SV_EFORMAT, "tensor '%s' is missing", name);
-    for (int i = 0; i < 4; i++) {
-        want *= shape[i];
-        have *= t->dims[i];
+    for (int i = 0; i < 4; i++)
         if (t->dims[i] != shape[3 - i])
             return sv_fail(err, SV_EFORMAT, "tensor '%s': shape [%" PRId64 ", %" PRId64 ", %" PRId64 ", %" PRId64 "], wanted [%" PRId64 ", %" PRId64 ", %" PRId64 ", %" PRId64 "]",
                            name, t->dims[3], t->dims[2], t->dims[1], t->dims[0], shape[0], shape[1], shape[2], shape[3]);
-    }
     if (!sv_type_get(t->type)->computable || sv_type_get(t->type)->block != 1)
         return sv_fail(err, SV_EFORMAT, "tensor '%s': type %s is not supported", name, sv_type_get(t->type)->name);
     *out = t;
