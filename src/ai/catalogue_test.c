@@ -139,13 +139,15 @@ static void an_import_is_recognised_and_gets_the_task_of_its_kind(void **state)
         {"xlm-roberta", "@cf/baai/bge-m3", "Text Embeddings", "bge-m3", SV_KIND_ENCODER, 36},
         {"qwen3-embedding", "me/decoder", "Text Embeddings", "embeddings", SV_KIND_ENCODER, 48},
         {"distilbert", "me/moods", "Text Classification", "text-classification", SV_KIND_CLASSIFIER, 2},
+        {"seq2seq/bart", "me/shorter", "Summarization", "summarization", SV_KIND_SUMMARISER, 0},
+        {"seq2seq/m2m_100", "@cf/meta/m2m100-1.2b", "Translation", "translation", SV_KIND_TRANSLATOR, 0},
         {"xlm-roberta-reranker", "@cf/baai/bge-reranker-base", "Text Classification", "rerank", SV_KIND_RERANKER, 1},
     };
     place *p = *state;
     sv_err err = {0};
     sv_catalogue *c = open_at(p);
     for (size_t i = 0; i < SV_LEN(cases); i++) {
-        SV_AUTO(sv_freep) char *path = sv_xasprintf(SV_SOURCE_ROOT "/tests/reference/encoders/%s", cases[i].folder);
+        SV_AUTO(sv_freep) char *path = sv_xasprintf(SV_SOURCE_ROOT "/tests/reference/%s%s", strchr(cases[i].folder, '/') ? "" : "encoders/", cases[i].folder);
         if (import(c, path, cases[i].id, &err) != SV_OK)
             fail_msg("%s", err.msg);
     }

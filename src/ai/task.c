@@ -42,6 +42,10 @@ static const sv_task tasks[] = {
      .describe = sv_see_describe},
     {.name = "Object Detection", .own_shape = "object-detection", .kinds = KIND(OBJECTS), .binary = true, .check = sv_find_check, .run = sv_see_run,
      .describe = sv_find_describe},
+    {.name = "Translation", .shape = "translation", .own_shape = "translation", .kinds = KIND(TRANSLATOR),
+     .check = sv_translate_check, .run = sv_rewrite_run, .describe = sv_translate_describe},
+    {.name = "Summarization", .own_shape = "summarization", .kinds = KIND(SUMMARISER),
+     .check = sv_summarise_check, .run = sv_rewrite_run, .describe = sv_summarise_describe},
 };
 
 const sv_task *sv_task_of(const sv_model *m)

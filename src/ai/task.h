@@ -123,6 +123,11 @@ sv_rc sv_rerank_check(sv_ai_call *c, const sv_ai_input *in, sv_err *err);
 void sv_classify_run(sv_ai_call *c); /* of both */
 json_t *sv_classify_describe(const sv_model *m);
 json_t *sv_rerank_describe(const sv_model *m);
+sv_rc sv_translate_check(sv_ai_call *c, const sv_ai_input *in, sv_err *err); /* text_rewriting.c */
+sv_rc sv_summarise_check(sv_ai_call *c, const sv_ai_input *in, sv_err *err);
+void sv_rewrite_run(sv_ai_call *c); /* of both */
+json_t *sv_translate_describe(const sv_model *m);
+json_t *sv_summarise_describe(const sv_model *m);
 sv_rc sv_hear_check(sv_ai_call *c, const sv_ai_input *in, sv_err *err); /* speech_recognition.c */
 sv_rc sv_hear_check_openai(sv_ai_call *c, const sv_ai_input *in, sv_err *err);
 sv_rc sv_hear_check_translation(sv_ai_call *c, const sv_ai_input *in, sv_err *err);

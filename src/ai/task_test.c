@@ -10,6 +10,8 @@
 #define M3 "@cf/baai/bge-m3"
 #define OWN "me/embedder"
 #define QWEN "@cf/qwen/qwen3-embedding-0.6b"
+#define M2M "@cf/meta/m2m100-1.2b"
+#define BART "@cf/facebook/bart-large-cnn"
 #define SST "@cf/huggingface/distilbert-sst-2-int8"
 #define RERANKER "@cf/baai/bge-reranker-base"
 
@@ -19,7 +21,7 @@ static json_t *goldens;
 static void bring(const char *folder, const char *id)
 {
     sv_err err = {0};
-    SV_AUTO(sv_freep) char *path = sv_xasprintf(SV_SOURCE_ROOT "/tests/reference/encoders/%s", folder);
+    SV_AUTO(sv_freep) char *path = sv_xasprintf(SV_SOURCE_ROOT "/tests/reference/%s%s", strchr(folder, '/') ? "" : "encoders/", folder);
     if (sv_catalogue_import(real->catalogue, &(sv_import_opts){.path = path, .id = id}, &err) != SV_OK)
         fail_msg("%s", err.msg);
 }
@@ -43,6 +45,8 @@ static int start(void **state)
     bring("bert", OWN);
     bring("xlm-roberta", M3);
     bring("qwen3-embedding", QWEN);
+    bring("seq2seq/m2m_100", M2M);
+    bring("seq2seq/bart", BART);
     bring("distilbert", SST);
     bring("xlm-roberta-reranker", RERANKER);
     return 0;
@@ -323,6 +327,36 @@ static void contexts_are_ranked_by_the_query(void **state)
     refused(post(real, run, "{\"query\":\"a\",\"contexts\":[{\"text\":\"a\"}],\"top_k\":0}"), 400, 5006, "'/top_k' must be >= 1");
 }
 
+static void texts_are_translated_and_summed_up(void **state)
+{
+    (void)state;
+    const char *name, *m2m = ACCOUNT "/ai/run/" M2M, *bart = ACCOUNT "/ai/run/" BART;
+    SV_AUTO(sv_buf_donep) sv_buf b;
+    SV_AUTO(sv_json_decrefp) json_t *golden = NULL;
+    sv_err err = {0};
+    json_t *cases;
+    sv_buf_init(&b, 0);
+    assert_int_equal(sv_file_read(&b, SV_SOURCE_ROOT "/tests/reference/seq2seq-tiny.json", &err), SV_OK);
+    assert_int_equal(sv_json_parse(&golden, sv_buf_str(&b), &err), SV_OK);
+    json_object_foreach(golden, name, cases) {
+        bool translates = strcmp(name, "m2m_100") == 0;
+        SV_AUTO(sv_json_decrefp) json_t *body = json_pack("{s:O}", translates ? "text" : "input_text", json_object_get(at(cases, 1), "text"));
+        if (translates)
+            json_object_set_new(body, "target_lang", json_string("french"));
+        SV_AUTO(sv_freep) char *text = json_dumps(body, 0);
+        SV_AUTO(sv_json_decrefp) json_t *j = ok(post(real, translates ? m2m : bart, text));
+        assert_string_equal(sv_json_cstr(json_object_get(j, "result"), translates ? "translated_text" : "summary"), sv_json_cstr(at(cases, 1), "written"));
+    }
+    SV_AUTO(sv_json_decrefp) json_t *brief = ok(post(real, bart, "{\"input_text\":\"the quiet river\",\"max_length\":5}"));
+    assert_non_null(sv_json_cstr(json_object_get(brief, "result"), "summary"));
+    refused(post(real, m2m, "{\"text\":\"a\"}"), 400, 5006, "required properties at '/' are 'target_lang'");
+    refused(post(real, m2m, "{\"target_lang\":\"fr\"}"), 400, 5006, "required properties at '/' are 'text'");
+    refused(post(real, m2m, "{\"text\":\"\",\"target_lang\":\"fr\"}"), 400, 5006, "'/text' must have at least 1 character");
+    refused(post(real, m2m, "{\"text\":\"a\",\"target_lang\":\"klingon\"}"), 400, 5006, "'/target_lang': 'klingon' is no language");
+    refused(post(real, bart, "{\"input_text\":\"\"}"), 400, 5006, "'/input_text' must have at least 1 character");
+    refused(post(real, bart, "{\"input_text\":\"a\",\"max_length\":0}"), 400, 5006, "'/max_length' must be >= 1");
+}
+
 static json_t *poll_until_done(const char *model, const char *id)
 {
     SV_AUTO(sv_freep) char *path = sv_xasprintf(ACCOUNT "/ai/run/%s", model);
@@ -446,6 +480,7 @@ int main(void)
         cmocka_unit_test(inputs_that_are_none_are_refused_in_words),
         cmocka_unit_test(a_text_gets_a_score_for_each_class),
         cmocka_unit_test(contexts_are_ranked_by_the_query),
+        cmocka_unit_test(texts_are_translated_and_summed_up),
         cmocka_unit_test(a_batch_is_queued_and_answered_entry_by_entry),
         cmocka_unit_test(batches_are_refused_where_they_make_no_sense),
         cmocka_unit_test(batches_of_the_binding_are_of_the_same_kind),

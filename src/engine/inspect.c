@@ -10,12 +10,14 @@
 
 #include "models/encoder.h"
 #include "models/llm.h"
+#include "models/seq2seq.h"
 #include "models/vision.h"
 #include "models/whisper.h"
 
 static const char *const kinds[SV_N_KINDS] = {
     [SV_KIND_GENERATOR] = "language model", [SV_KIND_ENCODER] = "text encoder", [SV_KIND_CLASSIFIER] = "text classifier", [SV_KIND_RERANKER] = "reranker",
-    [SV_KIND_SPEECH] = "speech recogniser", [SV_KIND_IMAGES] = "picture classifier", [SV_KIND_OBJECTS] = "detector of objects", [SV_KIND_EYES] = "picture encoder"};
+    [SV_KIND_SPEECH] = "speech recogniser", [SV_KIND_IMAGES] = "picture classifier", [SV_KIND_OBJECTS] = "detector of objects", [SV_KIND_EYES] = "picture encoder",
+    [SV_KIND_TRANSLATOR] = "translator", [SV_KIND_SUMMARISER] = "summariser"};
 
 const char *sv_model_kind_name(sv_model_kind k) { return kinds[k]; }
 
@@ -86,8 +88,20 @@ static sv_rc inspect_llm(const char *path, sv_model_facts *out, sv_err *err)
     return SV_OK;
 }
 
+static sv_rc inspect_seq2seq(const char *path, sv_model_facts *out, sv_err *err)
+{
+    SV_AUTO(sv_seq2seq_closep) sv_seq2seq *m = NULL;
+    if (sv_seq2seq_open(&m, path, err) != SV_OK)
+        return err->code;
+    const sv_seq2seq_info *i = sv_seq2seq_get_info(m);
+    *out = (sv_model_facts){.kind = i->translates ? SV_KIND_TRANSLATOR : SV_KIND_SUMMARISER, .n_params = i->n_params, .size_bytes = i->size_bytes,
+                            .n_ctx = i->n_ctx, .n_vocab = i->n_vocab};
+    name_all(out, i->arch, i->name, i->weights);
+    return SV_OK;
+}
+
 static const struct { bool (*is)(const char *path); sv_rc (*inspect)(const char *path, sv_model_facts *out, sv_err *err); } families[] = {
-    {sv_encoder_is, inspect_encoder}, {sv_whisper_is, inspect_whisper}, {sv_vision_is, inspect_vision},
+    {sv_encoder_is, inspect_encoder}, {sv_whisper_is, inspect_whisper}, {sv_vision_is, inspect_vision}, {sv_seq2seq_is, inspect_seq2seq},
 };
 
 sv_rc sv_engine_inspect(const char *path, sv_model_facts *out, sv_err *err)

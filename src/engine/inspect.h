@@ -20,6 +20,8 @@ typedef enum sv_model_kind {
     SV_KIND_IMAGES,     /* scores of classes for a picture */
     SV_KIND_OBJECTS,    /* boxes of things in a picture */
     SV_KIND_EYES,       /* vectors for a picture */
+    SV_KIND_TRANSLATOR, /* the same in another language */
+    SV_KIND_SUMMARISER, /* the same in fewer words */
     SV_N_KINDS,
 } sv_model_kind;
 const char *sv_model_kind_name(sv_model_kind k);                /* "text encoder" */

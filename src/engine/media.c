@@ -21,7 +21,7 @@
 
 enum { TICK_MS = 1000, RETRY_MS = 5000, MAX_TENANTS = 256 };
 
-static const sv_media_family *const families[] = {&sv_media_speech, &sv_media_pictures};
+static const sv_media_family *const families[] = {&sv_media_speech, &sv_media_pictures, &sv_media_rewriting};
 const sv_cage_fn sv_media_cage_fns[SV_N_CAGE_FNS] = {[SV_CAGE_PICTURES] = sv_image_prep_cage};
 
 typedef struct media_model {

@@ -69,6 +69,7 @@ typedef struct sv_media_family {
 } sv_media_family;
 extern const sv_media_family sv_media_speech;   /* speech.c */
 extern const sv_media_family sv_media_pictures; /* pictures.c */
+extern const sv_media_family sv_media_rewriting; /* rewriting.c: a text is a file, too */
 
 /* What runs in the cage. */
 enum { SV_CAGE_PICTURES, SV_N_CAGE_FNS };

@@ -6,8 +6,9 @@ import Cloudflare from 'cloudflare';
 import OpenAI from 'openai';
 import { root, temp_dir, until, write_files } from '../harness.mjs';
 
-const BGE = '@cf/baai/bge-small-en-v1.5', M3 = '@cf/baai/bge-m3', SST = '@cf/huggingface/distilbert-sst-2-int8', RERANKER = '@cf/baai/bge-reranker-base', QWEN = '@cf/qwen/qwen3-embedding-0.6b';
-const MODELS = { bert: BGE, 'xlm-roberta': M3, distilbert: SST, 'xlm-roberta-reranker': RERANKER, 'qwen3-embedding': QWEN };
+const BGE = '@cf/baai/bge-small-en-v1.5', M3 = '@cf/baai/bge-m3', SST = '@cf/huggingface/distilbert-sst-2-int8', RERANKER = '@cf/baai/bge-reranker-base', QWEN = '@cf/qwen/qwen3-embedding-0.6b',
+  M2M = '@cf/meta/m2m100-1.2b', BART = '@cf/facebook/bart-large-cnn';
+const MODELS = { bert: BGE, 'xlm-roberta': M3, distilbert: SST, 'xlm-roberta-reranker': RERANKER, 'qwen3-embedding': QWEN, '../seq2seq/m2m_100': M2M, '../seq2seq/bart': BART };
 const goldens = JSON.parse(fs.readFileSync(path.join(root, 'tests/reference/encoders-tiny.json'), 'utf8'));
 
 // Answers whatever it is asked with what the binding said, or with the exception.
@@ -38,7 +39,8 @@ export async function run(test, p) {
   if (!await test('models import says what each folder is', async () => {
     const says = { bert: /a text encoder \(bert, .*\), for Text Embeddings/, 'xlm-roberta': /a text encoder \(xlm-roberta, .*\), for Text Embeddings/,
       distilbert: /a text classifier \(distilbert, .*\), for Text Classification/, 'xlm-roberta-reranker': /a reranker \(xlm-roberta, .*\), for Text Classification/,
-      'qwen3-embedding': /a text encoder \(qwen3, .*\), for Text Embeddings/ };
+      'qwen3-embedding': /a text encoder \(qwen3, .*\), for Text Embeddings/, '../seq2seq/m2m_100': /a translator \(m2m_100, .*\), for Translation/,
+      '../seq2seq/bart': /a summariser \(bart, .*\), for Summarization/ };
     for (const [folder, id] of Object.entries(MODELS)) {
       const r = await p.cli(['models', 'import', path.join(root, 'tests/reference/encoders', folder), '--as', id]);
       assert.equal(r.code, 0, r.all);
@@ -150,6 +152,21 @@ export async function run(test, p) {
     got.forEach((r, i) => assert.ok(Math.abs(r.score - want[i].score) < 1e-4 && r.id === want[i].id));
     assert.deepEqual((await ask_worker(RERANKER, { query, contexts, top_k: 1 })).answer.response, got.slice(0, 1));
     assert.deepEqual(await cloudflare.ai.run(RERANKER, { account_id: p.account, query, contexts }), rest.json.result);
+  });
+
+  await test('translation and summarization: REST, the Cloudflare SDK and a Worker write what transformers writes', async () => {
+    const golden = JSON.parse(fs.readFileSync(path.join(root, 'tests/reference/seq2seq-tiny.json'), 'utf8'));
+    for (const [kind, model, input, field] of [['m2m_100', M2M, (text) => ({ text, target_lang: 'fr' }), 'translated_text'], ['bart', BART, (input_text) => ({ input_text }), 'summary']])
+      for (const c of golden[kind].slice(0, 3)) {
+        const rest = await p.run(model, input(c.text));
+        assert.equal(rest.status, 200, rest.text);
+        assert.deepEqual(rest.json.result, { [field]: c.written });
+        assert.deepEqual((await ask_worker(model, input(c.text))).answer, rest.json.result);
+        assert.deepEqual(await cloudflare.ai.run(model, { account_id: p.account, ...input(c.text) }), rest.json.result);
+      }
+    refused(await p.run(M2M, { text: 'a' }), 400, 5006, /target_lang/);
+    refused(await p.run(M2M, { text: 'a', target_lang: 'klingon' }), 400, 5006, /no language/);
+    refused(await p.run(BART, { input_text: '' }), 400, 5006, /at least 1 character/);
   });
 
   await test('error rows: 101 texts, empty ones, none, over-long ones, other types, bytes that are no UTF-8', async () => {
