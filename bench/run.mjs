@@ -6,6 +6,7 @@
 //   encoder  BERT-base beside onnxruntime, where SV_PEERS_PYTHON names a Python that has it (encoder.mjs)
 //   pictures ResNet-50 beside onnxruntime, where SV_PEERS_PYTHON names a Python that has it (pictures.mjs)
 //   queues   messages into a queue and out of it (also a part of store)
+//   r2       objects, beside the disk (also a part of store)
 //   vec      the vector index on an easy and a hard set of 100,000 x 768; beside hnswlib, usearch and FAISS where SV_PEERS_PYTHON names a
 //            Python that has them
 //
@@ -20,6 +21,7 @@ import { engine_cases } from './engine.mjs';
 import { ROUNDS, cpu, make, median, report } from './report.mjs';
 import { picture_cases } from './pictures.mjs';
 import { queue_cases } from './queues.mjs';
+import { r2_cases } from './r2.mjs';
 import { store_cases } from './store.mjs';
 
 const SECONDS = Number(process.env.BENCH_SECONDS ?? 2);
@@ -192,3 +194,4 @@ if (wanted('pictures')) await picture_cases();
 if (wanted('store')) await store_cases();
 if (wanted('store') || wanted('queues')) await queue_cases();
 if (wanted('vec')) await vec_cases();
+if (wanted('store') || wanted('r2')) await r2_cases();

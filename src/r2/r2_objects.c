@@ -224,7 +224,7 @@ static sv_rc part_range(sv_dbw *r, get_arg *a, int64_t part, sv_err *err)
     if (sv_stmt_step(&q, &row, err) != SV_OK)
         return err->code;
     if (!row || part > a->obj.n_parts)
-        return sv_r2_fail(err, SV_R2_BAD_RANGE);
+        return sv_r2_fail(err, SV_R2_BAD_PART);
     a->n = sv_col_i64(&q, 0);
     a->at = sv_col_i64(&q, 1);
     return SV_OK;

@@ -454,6 +454,13 @@ static sv_rc setting_ready(sv_r2_call *c)
         if (strcmp(x->name, cors ? "CORSRule" : "Rule") == 0)
             json_array_append_new(rules, cors ? cors_rule(x) : life_rule(x, json_array_size(rules)));
     SV_AUTO(sv_json_decrefp) json_t *all = json_pack("{s:O}", "rules", rules);
+    size_t i;
+    json_t *rule;
+    json_array_foreach (rules, i, rule)
+        if (!cors && json_is_null(json_object_get(rule, "enabled"))) /* a Status that is none */
+            return sv_r2_fail(&c->err, SV_S3_MALFORMED_XML);
+    if (!cors && json_array_size(rules) && sv_r2_rules_check(s->setting, all, &c->err) != SV_OK)
+        return c->err.code;
     if (json_array_size(rules) == 0 || sv_r2_rules_check(s->setting, all, &why) != SV_OK)
         return json_array_size(rules) ? sv_r2_failf(&c->err, SV_S3_MALFORMED_XML, "%s", why.msg) : sv_r2_fail(&c->err, SV_S3_MALFORMED_XML);
     sv_buf_init(&text, 2 << 20);
