@@ -258,18 +258,15 @@ export async function run(test, p) {
   await test('bindings of kinds that are not here are refused by name and kind', async () => {
     const kv = project({ 'wrangler.jsonc': config('dep-kv', { main: 'src/index.js', kv_namespaces: [{ binding: 'CACHE', id: '0'.repeat(32) }] }), 'src/index.js': 'export default { fetch() { return new Response("x") } }' });
     await refused(kv, ['deploy'], /CACHE[\s\S]*kv_namespace/);
-    const objects = project({ 'wrangler.jsonc': config('dep-do', { main: 'src/index.js', durable_objects: { bindings: [{ name: 'OBJ', class_name: 'O' }] }, migrations: [{ tag: 'v1', new_sqlite_classes: ['O'] }] }),
-      'src/index.js': 'export class O {}; export default { fetch() { return new Response("x") } }' });
-    await refused(objects, ['deploy'], /Durable Objects/);
+    const far = project({ 'wrangler.jsonc': config('dep-far', { main: 'src/index.js', hyperdrive: [{ binding: 'FAR', id: '0'.repeat(32) }] }), 'src/index.js': 'export default { fetch() { return new Response("x") } }' });
+    await refused(far, ['deploy'], /FAR[\s\S]*hyperdrive[\s\S]*Hyperdrive/);
     assert.equal((await api('GET', '/services/dep-kv')).success, false);
-    assert.equal((await api('GET', '/services/dep-do')).success, false);
+    assert.equal((await api('GET', '/services/dep-far')).success, false);
   });
 
-  await test('cron triggers and queue consumers are refused with a sentence', async () => {
-    const source = { 'src/index.js': 'export default { fetch() { return new Response("x") }, scheduled() {} }' };
-    await refused(project({ ...source, 'wrangler.jsonc': config('dep-cron', { main: 'src/index.js', triggers: { crons: ['* * * * *'] } }) }), ['deploy'], /[Cc]ron triggers are not in this release/);
-    await refused(project({ ...source, 'wrangler.jsonc': config('dep-queue', { main: 'src/index.js', queues: { consumers: [{ queue: 'q' }] } }) }), ['deploy'], /[Qq]ueues/);
-    await api('DELETE', '/scripts/dep-cron');
+  await test('a consumer of a queue that is not there is refused with a sentence', async () => {
+    const source = { 'src/index.js': 'export default { fetch() { return new Response("x") }, queue() {} }' };
+    await refused(project({ ...source, 'wrangler.jsonc': config('dep-queue', { main: 'src/index.js', queues: { consumers: [{ queue: 'q' }] } }) }), ['deploy'], /[Qq]ueue/);
   });
 
   await test('names, and uploads that make no sense', async () => {
