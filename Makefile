@@ -3,6 +3,7 @@
 #   make            install what is missing, build build/selvedge
 #   make run        that, and serve with the default model and the examples deployed (LISTEN=..., DATA=...)
 #   make test       everything: units, sanitizers, fuzz targets, real clients. The last line counts
+#   make test-arm64 the kernels' unit tests for 64-bit ARM, cross-compiled and emulated (tests/arm64.sh says what it needs)
 #   make soak      kills and power cuts under writers, ROUNDS=200 of each
 #   make bench      benchmarks; bench-engine, bench-serve, bench-store, bench-vec run a part (bench/run.mjs says which there are)
 
@@ -44,6 +45,9 @@ run: build
 test: build
 	@node tests/run.mjs
 
+test-arm64:
+	@sh tests/arm64.sh
+
 soak: build
 	@SOAK=$(ROUNDS) TESTS=durability node tests/run.mjs system
 
@@ -56,4 +60,4 @@ bench-%: build
 clean:
 	rm -rf build build-*
 
-.PHONY: all build run test soak bench clean
+.PHONY: all build run test test-arm64 soak bench clean

@@ -96,7 +96,7 @@ static int32_t best(const float *logits, int32_t n)
 
 /* --- PyTorch ------------------------------------------------------------------------------------------------------ */
 
-static const char *const set_names[] = {"portable", "avx2", "avxvnni", "avx512", "avx512vnni"};
+static const char *const set_names[] = {"portable", "neon", "neondot", "avx2", "avxvnni", "avx512", "avx512vnni"};
 
 static json_t *read_reference(void)
 {

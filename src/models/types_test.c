@@ -103,7 +103,7 @@ static double difference(const result *a, const result *b)
 
 /* --- tests -------------------------------------------------------------------------------------------------------- */
 
-static const char *const set_names[] = {"portable", "avx2", "avxvnni", "avx512", "avx512vnni"};
+static const char *const set_names[] = {"portable", "neon", "neondot", "avx2", "avxvnni", "avx512", "avx512vnni"};
 
 static int n_packed;
 

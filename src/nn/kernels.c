@@ -9,6 +9,8 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#elif defined(__aarch64__)
+#include <sys/auxv.h>
 #endif
 #include <math.h>
 #include <stdatomic.h>
@@ -52,6 +54,11 @@ static bool has_avxvnni(void)
     unsigned a, b, c, d; /* bit 4 of EAX; neither compiler knows its name */
     return has_avx2() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & 16) != 0;
 }
+#elif defined(__aarch64__)
+static bool has_dot_product(void)
+{
+    return (getauxval(AT_HWCAP) & 1 << 20) != 0; /* HWCAP_ASIMDDP */
+}
 #endif
 
 typedef struct instruction_set {
@@ -66,6 +73,9 @@ static const instruction_set sets[] = { /* the best first */
     {"avx512", &sv_kernels_avx512, &sv_packed_avx512, has_avx512},
     {"avxvnni", &sv_kernels_avx2, &sv_packed_avxvnni, has_avxvnni},
     {"avx2", &sv_kernels_avx2, &sv_packed_avx2, has_avx2},
+#elif defined(__aarch64__)
+    {"neondot", &sv_kernels_neon, &sv_packed_neon, has_dot_product},
+    {"neon", &sv_kernels_neon, &sv_packed_portable, always},
 #endif
     {"portable", &sv_kernels_portable, &sv_packed_portable, always},
 };

@@ -12,7 +12,7 @@
 #include "nn/pool.h"
 #include "nn/tensor.h"
 
-/* "avx512vnni", "avx512", "avxvnni", "avx2" or "portable"; NULL: the best that this CPU has, which is also the state at the start. false: unknown, or not on
+/* "avx512vnni", "avx512", "avxvnni", "avx2", "neondot", "neon" or "portable"; NULL: the best that this CPU has, which is also the state at the start. false: unknown, or not on
  * this CPU. For tests and benchmarks, before any other thread computes. */
 bool sv_kernels_select(const char *name);
 const char *sv_kernels_name(void);
@@ -37,7 +37,7 @@ void sv_quantise(sv_q8 *dst, const float *x, int64_t n);
  *   bias  float32 [n_out] or NULL
  * As files have it, a weight's value is exactly what sv_dequantize gives; products are summed in 16 lanes by fused multiply-add (mul, then
  * add, in the portable set), then the lanes pairwise. Packed, weights meet activations of 8 bits: integer sums of 32 products (Q6_K: 16), scaled
- * and added to one float, block by block. All sets but portable give the same bits. */
+ * and added to one float, block by block. All sets but portable and neon give the same bits. */
 typedef struct sv_matmul {
     const sv_tensor *w;
     const float *x;

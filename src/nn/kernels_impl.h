@@ -21,6 +21,8 @@ typedef struct sv_kernel_set {
 extern const sv_kernel_set sv_kernels_portable;
 #if defined(__x86_64__)
 extern const sv_kernel_set sv_kernels_avx2, sv_kernels_avx512;
+#elif defined(__aarch64__)
+extern const sv_kernel_set sv_kernels_neon;
 #endif
 
 /* For packed weights. Apart from the others, since instructions for bytes come and go apart from those for floats. */
@@ -32,6 +34,8 @@ typedef struct sv_packed_set {
 extern const sv_packed_set sv_packed_portable;
 #if defined(__x86_64__)
 extern const sv_packed_set sv_packed_avx2, sv_packed_avxvnni, sv_packed_avx512, sv_packed_avx512vnni;
+#elif defined(__aarch64__)
+extern const sv_packed_set sv_packed_neon;
 #endif
 
 static inline int64_t sv_round_up(int64_t n, int64_t to)

@@ -14,7 +14,7 @@
 #include "nn/kernels.h"
 #include "nn/reference_testing.h"
 
-static const char *const set_names[] = {"portable", "avx2", "avxvnni", "avx512", "avx512vnni"};
+static const char *const set_names[] = {"portable", "neon", "neondot", "avx2", "avxvnni", "avx512", "avx512vnni"};
 
 /* Selects the set after `name` that this CPU has; NULL at the end. */
 static const char *next_set(const char *name)

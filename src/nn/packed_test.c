@@ -1,7 +1,7 @@
 /* packed_test.c - integer matmul over packed weights: right for every type and instruction set, and the same bits in any company
  *
  * Right: against float64 loops over reference_testing.h and over activations that are rounded here once more, in float64. The same bits: a row
- * alone and in batches, with 1, 2 and 3 threads, and on every instruction set but the portable one, which does not fuse. */
+ * alone and in batches, with 1, 2 and 3 threads, and on every instruction set but the first two, which do not fuse. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,7 +16,7 @@
 #include "nn/pack.h"
 #include "nn/reference_testing.h"
 
-static const char *const set_names[] = {"portable", "avx2", "avxvnni", "avx512", "avx512vnni"};
+static const char *const set_names[] = {"portable", "neon", "neondot", "avx2", "avxvnni", "avx512", "avx512vnni"};
 static const sv_type types[] = {SV_Q8_0, SV_Q4_0, SV_Q4_1, SV_Q5_0, SV_Q5_1, SV_Q4_K, SV_Q5_K, SV_Q6_K};
 
 static float *random_floats(size_t n)
@@ -162,7 +162,11 @@ static void check_matmul(const sv_tensor *w, const sv_q8 *xq, int32_t n_rows, co
 static void matmul_is_right_for_every_type_and_shape(void **state)
 {
     (void)state;
+#ifdef SV_EMULATED /* another CPU's instructions, a hundred times slower */
+    static const int32_t n_ins[] = {32, 256, 288}, n_outs[] = {1, 17, 33}, rows[] = {1, 5};
+#else
     static const int32_t n_ins[] = {32, 64, 96, 256, 288, 512, 768}, n_outs[] = {1, 15, 16, 17, 33, 80}, rows[] = {1, 2, 5, 6, 13};
+#endif
     sv_pool *pool = sv_pool_new(1);
     for (size_t t = 0; t < SV_LEN(types); t++)
         for (size_t i = 0; i < SV_LEN(n_ins); i++)
@@ -183,9 +187,9 @@ static void matmul_is_right_for_every_type_and_shape(void **state)
                         sv_matmul_run(pool, &(sv_matmul){.w = &m.packed, .xq = xq, .n_rows = rows[k], .y = y}, 1);
                         check_matmul(&m.file, xq, rows[k], y);
                         assert_true(y[n] == 42.0f);
-                        if (s > 0 && other)
+                        if (s > 1 && other)
                             assert_memory_equal(y, other, n * sizeof *y); /* kernels.h promises it */
-                        if (s > 0 && !other) {
+                        if (s > 1 && !other) {
                             other = sv_xcalloc(n, sizeof *other);
                             memcpy(other, y, n * sizeof *y);
                         }
@@ -257,7 +261,11 @@ static void bias_addition_and_scattered_rows_are_right(void **state)
 static void a_row_gives_the_same_bits_alone_and_in_company(void **state)
 {
     (void)state;
+#ifdef SV_EMULATED
+    enum { IN = 256, OUT = 600, MANY = 29 };
+#else
     enum { IN = 512, OUT = 1208, MANY = 29 };
+#endif
     static const int32_t batches[] = {1, 2, 3, 4, 5, 6, 7, 11, 12, 28, MANY};
     sv_pool *pools[] = {sv_pool_new(1), sv_pool_new(2), sv_pool_new(3)};
     for (size_t t = 0; t < SV_LEN(types); t++) {
