@@ -53,6 +53,15 @@ const subjects = {
       return found?.length === 0 ? 'none' : found?.length === 2 && found.every((m, i) => m.body === this.body(n, i)) ? 'whole' : r.text.slice(0, 200);
     },
   },
+  R2: {
+    at: '/accounts/:account/r2/buckets',
+    async make(p) { assert.equal((await p.api('POST', this.at, { name: 'powercut' })).status, 200); },
+    async write(p, n) { return (await p.api('PUT', `${this.at}/powercut/objects/k${n}`, long(n), { 'content-type': 'text/plain' })).status === 200; },
+    async read(p, n) {
+      const r = await p.api('GET', `${this.at}/powercut/objects/k${n}`);
+      return r.status === 404 ? 'none' : r.status === 200 && r.text === long(n) ? 'whole' : `${r.status}, ${r.text.length} bytes`;
+    },
+  },
   Vectorize: {
     at: '/accounts/:account/vectorize/v2/indexes',
     async make(p) { assert.equal((await p.api('POST', this.at, { name: 'powercut', config: { dimensions: 4, metric: 'euclidean' } })).status, 200); },
