@@ -61,8 +61,9 @@ async function unit(dir, label, suites, env = {}) {
     const failed = count_cmocka(t.name, output);
     if (t.result !== 'OK' && failed === 0) counts.failed++; // died between its tests
     const n = counts.passed - before.passed;
-    console.log(`${t.result === 'OK' ? 'ok     ' : 'FAILED '} ${t.name}: ${n} tests${t.duration >= 1 ? ` (${t.duration.toFixed(1)} s)` : ''}`);
-    if (t.result !== 'OK') console.log(output.slice(-8000).replace(/^/gm, '        '));
+    const good = t.result === 'OK' && failed === 0;
+    console.log(`${good ? 'ok     ' : 'FAILED '} ${t.name}: ${n} tests${t.duration >= 1 ? ` (${t.duration.toFixed(1)} s)` : ''}`);
+    if (!good) console.log(output.slice(-8000).replace(/^/gm, '        '));
   }
 }
 

@@ -182,8 +182,8 @@ static _Noreturn void mother(const sv_cage *c, int control)
     while ((fd = take_fd(3)) >= 0) {
         pid_t pid = fork();
         if (pid == 0) {
-            sigaction(SIGTERM, &normal, NULL);
-            sigaction(SIGIO, &normal, NULL);
+            for (int s = 1; s < 32; s++) /* whoever handles signals in the process that all this was forked from would come to life in here */
+                sigaction(s, &normal, NULL);
             prctl(PR_SET_PDEATHSIG, SIGKILL);
             sigprocmask(SIG_SETMASK, &none, NULL);
             close(3);

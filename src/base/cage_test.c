@@ -24,7 +24,7 @@ static sv_rc backwards(sv_str in, sv_buf *out, sv_err *err)
     return SV_OK;
 }
 
-static volatile int sink;
+static volatile unsigned sink;
 
 static sv_rc misbehaves(sv_str in, sv_buf *out, sv_err *err)
 {
@@ -43,7 +43,7 @@ static sv_rc misbehaves(sv_str in, sv_buf *out, sv_err *err)
             return sv_fail(err, SV_ENOMEM, "no memory");
         for (size_t i = 0; i < n; i += 4096)
             p[i] = 1;
-        sink = p[n / 2];
+        sink = (unsigned char)p[n / 2];
         return SV_OK;
     }
     case 'o': return sv_buf_addc(out, open("/etc/passwd", O_RDONLY) >= 0 ? '1' : '0') ? SV_OK : SV_EIO;
