@@ -9,6 +9,8 @@ import { ROUNDS, make, median, report } from './report.mjs';
 
 const SECONDS = Number(process.env.BENCH_SECONDS ?? 2);
 const N_KEYS = 10_000, value = 'v'.repeat(1024);
+let n_changed = 0;
+const changed = () => String(n_changed++).padStart(1024, 'v'); // a store may leave a row alone that is what it was
 const key = (i) => `key-${String(i).padStart(6, '0')}`;
 
 async function load(address, file, connections) {
@@ -86,10 +88,11 @@ export async function store_cases() {
     const bindings = path.join(p.data, 'run/b');
     const sock = `unix:${path.join(bindings, fs.readdirSync(bindings)[0], 's.sock')}`;
     const head = `x-sv-binding: kv:${ns}\r\nhost: kv\r\n`;
+    const put_twice = (file, one) => { write_requests(file, one); fs.appendFileSync(file, fs.readFileSync(write_requests(`${file}2`, one))); return file; };
     const files = {
       get: write_requests(path.join(dir, 'get'), (k) => `GET /${k}?urlencoded=true HTTP/1.1\r\n${head}\r\n`),
-      put: write_requests(path.join(dir, 'put'), (k) => `PUT /${k}?urlencoded=true HTTP/1.1\r\n${head}content-length: ${value.length}\r\n\r\n${value}`),
-      rget: write_requests(path.join(dir, 'rget'), (k) => resp('GET', k)), rset: write_requests(path.join(dir, 'rset'), (k) => resp('SET', k, value)) };
+      put: put_twice(path.join(dir, 'put'), (k) => `PUT /${k}?urlencoded=true HTTP/1.1\r\n${head}content-length: ${value.length}\r\n\r\n${changed()}`),
+      rget: write_requests(path.join(dir, 'rget'), (k) => resp('GET', k)), rset: put_twice(path.join(dir, 'rset'), (k) => resp('SET', k, changed())) };
     if (cached) await load(cached.sock, files.rset, 8);
     const beside = async (name, mine, peer, theirs, connections, goal) => {
       const a = [], b = [];

@@ -115,12 +115,16 @@ static void plain_get(void *arg)
     sqlite3_reset(k->get);
 }
 
+/* SQLite writes no page for a row that is what it was. */
+static void new_value(kv *k) { memcpy(k->value, &(uint64_t){seed}, sizeof seed); }
+
 static void kv_put(void *arg)
 {
     kv *k = arg;
     char key[32];
     sv_err err = {0};
     sv_kvs_change c = {.op = SV_KVS_PUT, .ns = sv_str_of(k->ns.id), .key = {key, (size_t)name_key(key)}, .value = {k->value, VALUE}};
+    new_value(k);
     must(sv_kvs_apply(k->kv, sv_str_of(k->ns.account), &c, 1, &err), &err);
 }
 
@@ -129,6 +133,7 @@ static void plain_put(void *arg)
     kv *k = arg;
     char key[32];
     sqlite3_bind_text(k->put, 1, key, name_key(key), SQLITE_STATIC);
+    new_value(k);
     sqlite3_bind_blob(k->put, 2, k->value, VALUE, SQLITE_STATIC);
     if (sqlite3_step(k->put) != SQLITE_DONE)
         exit(1);
