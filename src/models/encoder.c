@@ -241,52 +241,16 @@ static sv_rc check_shape(const sv_encoder *e, const char *name, int64_t n_in, in
     return SV_OK;
 }
 
-/* A copy at an aligned address: safetensors puts data at any. NULL: no memory. */
-static void *copied(sv_encoder *e, size_t n_bytes)
-{
-    float **more = sv_try_realloc(e->copies, e->n_copies + 1, sizeof *more);
-    if (!more)
-        return NULL;
-    e->copies = more;
-    float *p = sv_try_aligned(n_bytes + 64, 64);
-    if (p)
-        e->copies[e->n_copies++] = p;
-    return p;
-}
-
 static sv_rc vector(sv_encoder *e, const char *name, int64_t n, const float **out, sv_err *err)
 {
     const sv_tensor *t = NULL;
-    if (check_shape(e, name, n, 1, &t, err) != SV_OK)
-        return err->code;
-    float *v = copied(e, (size_t)n * sizeof *v);
-    if (!v)
-        return sv_fail(err, SV_ENOMEM, "tensor '%s': no memory for %" PRId64 " numbers", name, n);
-    sv_dequantize(v, t->type, t->data, n);
-    *out = v;
-    return SV_OK;
+    return check_shape(e, name, n, 1, &t, err) == SV_OK ? sv_held_vector(&e->held, t, n, out, err) : err->code;
 }
 
 static sv_rc matrix(sv_encoder *e, const char *name, int64_t n_in, int64_t n_out, const sv_tensor **out, sv_err *err)
 {
     const sv_tensor *t = NULL;
-    if (check_shape(e, name, n_in, n_out, &t, err) != SV_OK)
-        return err->code;
-    *out = t;
-    if ((uintptr_t)t->data % 4 == 0)
-        return SV_OK;
-    sv_tensor **more = sv_try_realloc(e->tensors, e->n_tensors + 1, sizeof *more);
-    if (more)
-        e->tensors = more;
-    void *p = more ? copied(e, t->n_bytes) : NULL;
-    if (!p)
-        return sv_fail(err, SV_ENOMEM, "tensor '%s': no memory for %zu bytes", name, t->n_bytes);
-    memcpy(p, t->data, t->n_bytes);
-    sv_tensor *moved = e->tensors[e->n_tensors++] = sv_xnew0(sv_tensor);
-    *moved = *t;
-    moved->data = p;
-    *out = moved;
-    return SV_OK;
+    return check_shape(e, name, n_in, n_out, &t, err) == SV_OK ? sv_held_matrix(&e->held, t, n_in, n_out, out, err) : err->code;
 }
 
 static sv_rc dense_named(sv_encoder *e, const char *stem, int64_t n_in, int64_t n_out, enc_dense *out, sv_err *err)
@@ -512,15 +476,10 @@ sv_encoder *sv_encoder_close(sv_encoder *e)
 {
     if (!e)
         return NULL;
-    for (size_t i = 0; i < e->n_copies; i++)
-        free(e->copies[i]);
-    for (size_t i = 0; i < e->n_tensors; i++)
-        free(e->tensors[i]);
+    sv_held_done(&e->held);
     for (int32_t i = 0; e->labels && i < e->info.n_labels; i++)
         free(e->labels[i]);
     free(e->labels);
-    free(e->copies);
-    free(e->tensors);
     free(e->layers);
     free(e->prefix.v);
     free(e->suffix.v);

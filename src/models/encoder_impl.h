@@ -3,6 +3,7 @@
 #define SV_MODELS_ENCODER_IMPL_H
 
 #include "models/encoder.h"
+#include "models/held.h"
 #include "models/llm.h"
 #include "nn/gguf.h"
 #include "nn/kernels.h"
@@ -40,9 +41,7 @@ struct sv_encoder {
     enc_head head;
     enc_dense pooler, classifier;
     char **labels;  /* [n_labels]; each may be NULL */
-    float **copies; /* vectors that the file has in another type or at an odd address */
-    sv_tensor **tensors; /* matrices, as pointers that live with the model */
-    size_t n_copies, n_tensors;
+    sv_held held;
 };
 
 /* decoder_embedder.c */

@@ -2,6 +2,7 @@
 #ifndef SV_MODELS_SEQ2SEQ_IMPL_H
 #define SV_MODELS_SEQ2SEQ_IMPL_H
 
+#include "models/held.h"
 #include "models/seq2seq.h"
 #include "nn/kernels.h"
 #include "nn/safetensors.h"
@@ -41,9 +42,7 @@ struct sv_seq2seq {
     const sv_tensor *token_embd, *output;
     const float *output_bias; /* [n_vocab] */
     s2s_side in, out;
-    void **copies;
-    sv_tensor **tensors;
-    size_t n_copies, n_tensors;
+    sv_held held;
 };
 
 typedef struct s2s_page { int32_t n_refs; float *p; } s2s_page;

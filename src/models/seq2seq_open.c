@@ -129,52 +129,16 @@ static sv_rc shaped(const sv_seq2seq *m, const char *name, int64_t n_in, int64_t
     return SV_OK;
 }
 
-static void *copied(sv_seq2seq *m, size_t n_bytes)
-{
-    void **more = sv_try_realloc(m->copies, m->n_copies + 1, sizeof *more);
-    if (!more)
-        return NULL;
-    m->copies = more;
-    void *p = sv_try_aligned(n_bytes + 64, 64);
-    if (p)
-        m->copies[m->n_copies++] = p;
-    return p;
-}
-
 static sv_rc vector(sv_seq2seq *m, const char *name, int64_t n, const float **out, sv_err *err)
 {
     const sv_tensor *t = NULL;
-    if (shaped(m, name, n, 1, &t, err) != SV_OK)
-        return err->code;
-    float *v = copied(m, (size_t)n * sizeof *v);
-    if (!v)
-        return sv_fail(err, SV_ENOMEM, "tensor '%s': no memory for %" PRId64 " numbers", name, n);
-    sv_dequantize(v, t->type, t->data, n);
-    *out = v;
-    return SV_OK;
+    return shaped(m, name, n, 1, &t, err) == SV_OK ? sv_held_vector(&m->held, t, n, out, err) : err->code;
 }
 
-/* Kernels want an address that its numbers can have; safetensors puts data at any. */
 static sv_rc matrix(sv_seq2seq *m, const char *name, int64_t n_in, int64_t n_out, const sv_tensor **out, sv_err *err)
 {
     const sv_tensor *t = NULL;
-    if (shaped(m, name, n_in, n_out, &t, err) != SV_OK)
-        return err->code;
-    *out = t;
-    if ((uintptr_t)t->data % 4 == 0)
-        return SV_OK;
-    sv_tensor **more = sv_try_realloc(m->tensors, m->n_tensors + 1, sizeof *more);
-    if (more)
-        m->tensors = more;
-    void *p = more ? copied(m, t->n_bytes) : NULL;
-    if (!p)
-        return sv_fail(err, SV_ENOMEM, "tensor '%s': no memory for %zu bytes", name, t->n_bytes);
-    memcpy(p, t->data, t->n_bytes);
-    sv_tensor *moved = m->tensors[m->n_tensors++] = sv_xnew0(sv_tensor);
-    *moved = *t;
-    moved->data = p;
-    *out = moved;
-    return SV_OK;
+    return shaped(m, name, n_in, n_out, &t, err) == SV_OK ? sv_held_matrix(&m->held, t, n_in, n_out, out, err) : err->code;
 }
 
 static sv_rc dense(sv_seq2seq *m, const char *at, const char *name, int64_t n_in, int64_t n_out, s2s_dense *out, sv_err *err)
@@ -316,12 +280,7 @@ sv_seq2seq *sv_seq2seq_close(sv_seq2seq *m)
 {
     if (!m)
         return NULL;
-    for (size_t i = 0; i < m->n_copies; i++)
-        free(m->copies[i]);
-    for (size_t i = 0; i < m->n_tensors; i++)
-        free(m->tensors[i]);
-    free(m->copies);
-    free(m->tensors);
+    sv_held_done(&m->held);
     free(m->in.layers);
     free(m->out.layers);
     free(m->prefix.v);

@@ -147,18 +147,6 @@ static sv_rc floats_of(const sv_vision *v, const char *name, const int64_t shape
     return SV_OK;
 }
 
-static sv_rc keep(sv_vision *v, float *p, sv_err *err)
-{
-    float **more = sv_try_realloc(v->copies, v->n_copies + 1, sizeof *more);
-    if (!more) {
-        free(p);
-        return sv_fail(err, SV_ENOMEM, "no memory for the weights");
-    }
-    v->copies = more;
-    v->copies[v->n_copies++] = p;
-    return SV_OK;
-}
-
 sv_rc vis_table(sv_vision *v, const char *name, int64_t n, int64_t n_rows, float **out, sv_err *err)
 {
     const sv_tensor *t = sv_safetensors_tensor(v->files, name);
@@ -167,7 +155,7 @@ sv_rc vis_table(sv_vision *v, const char *name, int64_t n, int64_t n_rows, float
     int64_t shape[4] = {1, 1, n_rows, n};
     if (t && n_rows == 1)
         memcpy(shape, (int64_t[]){1, 1, 1, n}, sizeof shape);
-    if (floats_of(v, name, shape, &p, err) != SV_OK || keep(v, p, err) != SV_OK)
+    if (floats_of(v, name, shape, &p, err) != SV_OK || sv_held_add(&v->held, p, err) != SV_OK)
         return err->code;
     v->info.memory_bytes += (size_t)(n * n_rows) * sizeof *p;
     *out = p;
@@ -323,12 +311,10 @@ sv_vision *sv_vision_close(sv_vision *v)
         return NULL;
     if (v->net)
         v->family->close(v->net);
-    for (size_t i = 0; i < v->n_copies; i++)
-        free(v->copies[i]);
+    sv_held_done(&v->held);
     for (int32_t i = 0; v->labels && i < v->info.n_labels; i++)
         free(v->labels[i]);
     free(v->labels);
-    free(v->copies);
     sv_safetensors_close(v->files);
     free(v);
     return NULL;

@@ -3,6 +3,7 @@
 #define SV_MODELS_VISION_IMPL_H
 
 #include "base/json.h"
+#include "models/held.h"
 #include "models/vision.h"
 #include "nn/conv.h"
 #include "nn/kernels.h"
@@ -28,8 +29,7 @@ struct sv_vision {
     int32_t exact_w, exact_h; /* the only size it reads; 0: many */
     char **labels;   /* [n_labels]; each may be NULL */
     bool sigmoid;    /* classes do not exclude each other */
-    float **copies;  /* vectors and tables of the net */
-    size_t n_copies;
+    sv_held held;    /* vectors and tables of the net */
     sv_safetensors *files; /* while opening */
 };
 

@@ -2,6 +2,7 @@
 #ifndef SV_MODELS_WHISPER_IMPL_H
 #define SV_MODELS_WHISPER_IMPL_H
 
+#include "models/held.h"
 #include "models/whisper.h"
 #include "base/file.h"
 #include "nn/gguf.h"
@@ -35,9 +36,7 @@ struct sv_whisper {
     wsp_head *align;
     int32_t n_align;
     wsp_ids suppress, begin_suppress;
-    void **copies; /* vectors, and matrices at an odd address */
-    sv_tensor **tensors;
-    size_t n_copies, n_tensors;
+    sv_held held;
 };
 
 /* Of a published model, by its sizes; NULL: none has these. */

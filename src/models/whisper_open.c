@@ -93,57 +93,16 @@ static sv_rc find(const sv_whisper *m, const char *name, int64_t n_in, int64_t n
     return SV_OK;
 }
 
-/* A copy at an aligned address. NULL: no memory. */
-static void *copied(sv_whisper *m, size_t n_bytes)
-{
-    void **more = sv_try_realloc(m->copies, m->n_copies + 1, sizeof *more);
-    if (!more)
-        return NULL;
-    m->copies = more;
-    void *p = sv_try_aligned(n_bytes + 64, 64);
-    if (p)
-        m->copies[m->n_copies++] = p;
-    return p;
-}
-
 static sv_rc vector(sv_whisper *m, const char *name, int64_t n, const float **out, sv_err *err)
 {
     const sv_tensor *t = NULL;
-    if (find(m, name, n, 1, &t, err) != SV_OK)
-        return err->code;
-    float *v = copied(m, (size_t)n * sizeof *v);
-    if (!v)
-        return sv_fail(err, SV_ENOMEM, "tensor '%s': no memory for %" PRId64 " numbers", name, n);
-    sv_dequantize(v, t->type, t->data, n);
-    *out = v;
-    return SV_OK;
+    return find(m, name, n, 1, &t, err) == SV_OK ? sv_held_vector(&m->held, t, n, out, err) : err->code;
 }
 
-/* The tensor as a matrix of two dimensions, where kernels may read it. */
 static sv_rc matrix(sv_whisper *m, const char *name, int64_t n_in, int64_t n_out, const sv_tensor **out, sv_err *err)
 {
     const sv_tensor *t = NULL;
-    if (find(m, name, n_in, n_out, &t, err) != SV_OK)
-        return err->code;
-    sv_tensor **more = sv_try_realloc(m->tensors, m->n_tensors + 1, sizeof *more);
-    if (!more)
-        return sv_fail(err, SV_ENOMEM, "no memory for %zu tensors", m->n_tensors + 1);
-    m->tensors = more;
-    sv_tensor *own = m->tensors[m->n_tensors++] = sv_xnew0(sv_tensor);
-    *own = *t;
-    own->n_dims = 2;
-    own->dims[0] = n_in;
-    own->dims[1] = n_out;
-    own->dims[2] = own->dims[3] = 1;
-    if ((uintptr_t)t->data % 4 != 0) {
-        void *p = copied(m, t->n_bytes);
-        if (!p)
-            return sv_fail(err, SV_ENOMEM, "tensor '%s': no memory for %zu bytes", name, t->n_bytes);
-        memcpy(p, t->data, t->n_bytes);
-        own->data = p;
-    }
-    *out = own;
-    return SV_OK;
+    return find(m, name, n_in, n_out, &t, err) == SV_OK ? sv_held_matrix(&m->held, t, n_in, n_out, out, err) : err->code;
 }
 
 static sv_rc dense(sv_whisper *m, const char *stem, int64_t n_in, int64_t n_out, bool biased, wsp_dense *out, sv_err *err)
@@ -644,12 +603,7 @@ sv_whisper *sv_whisper_close(sv_whisper *m)
 {
     if (!m)
         return NULL;
-    for (size_t i = 0; i < m->n_copies; i++)
-        free(m->copies[i]);
-    for (size_t i = 0; i < m->n_tensors; i++)
-        free(m->tensors[i]);
-    free(m->copies);
-    free(m->tensors);
+    sv_held_done(&m->held);
     free(m->audio);
     free(m->text);
     free(m->align);
